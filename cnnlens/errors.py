@@ -74,7 +74,7 @@ def counted(number: int, noun: str, form: str = "") -> str:
     return f"{number:{form}} {noun if number == 1 else many}"
 
 
-def plain(value: float) -> str:
-    """Write a number of three digits for people, thousands without a power of ten: "3830"."""
-    short = f"{value:.3g}"
-    return f"{float(short):.0f}" if 1e3 <= abs(float(short)) < 1e6 else short
+def plain(value: float, digits: int = 3) -> str:
+    """Write a number for people, thousands without a power of ten: "3830"."""
+    short = f"{value:.{digits}g}"
+    return f"{float(short):.0f}" if 1e3 <= abs(float(short)) < 1e6 and "e" in short else short

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from cnnlens.errors import plain
 from cnnlens.voice import one_line
 
 Rows = Sequence[Sequence[object]]
@@ -108,7 +109,7 @@ def _cells(rows: Rows) -> list[list[str]]:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return plain(value, 4)
     return "" if value is None else one_line(str(value))
 
 

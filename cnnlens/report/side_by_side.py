@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from cnnlens.data.picture_names import shown_path
+from cnnlens.errors import plain
 from cnnlens.files import write_json
 from cnnlens.files.tables import write_csv
 from cnnlens.measure.compared import COMMANDS, ComparedModel, Rows, data_name, match_layers
@@ -312,7 +313,8 @@ class Comparison(Shown):
 
     def _facts(self) -> Iterator[Fact]:
         for row in self.table():
-            known = {k: f"{row[k]:.4g}" for k in ("value", "low", "high", "chance") if row[k] != ""}
+            keys = ("value", "low", "high", "chance")
+            known = {k: plain(row[k], 4) for k in keys if row[k] != ""}
             if "value" in known:
                 names = (row["workspace"], row["layer"], row["quantity"].replace("_", " "))
                 ends = f" ({known['low']} to {known['high']})" if "low" in known else ""

@@ -23,6 +23,12 @@ ROWS = [
 STORE = ("features.12", "out/a folder/activations/photos/features.12.h5")
 
 
+def test_activations_of_ten_thousands_are_written_without_a_power_of_ten():
+    out = io.StringIO()
+    write_ruled(out, ("unit", "activation"), [(1, 12345.678), (2, 0.123456)], "")
+    assert {"12350", "0.1235"} <= set(out.getvalue().split()) and "e+" not in out.getvalue()
+
+
 @pytest.mark.parametrize("wide", [40, 60, 80, 100, 200])
 def test_a_table_fits_its_terminal_and_breaks_no_word(monkeypatch, wide):
     monkeypatch.setenv("COLUMNS", str(wide))

@@ -194,6 +194,7 @@ def test_thousands_are_written_without_a_power_of_ten():
     numbers = {3831.2: "3830", 999.7: "1000", -1234: "-1230", 0.01234: "0.0123", 2.5e7: "2.5e+07"}
     assert {value: plain(value) for value in numbers} == numbers
     assert plain(float("nan")) == "nan" and plain(0) == "0"
+    assert [plain(one, 4) for one in (31415.9, 1234.56, 0.25)] == ["31420", "1235", "0.25"]
     assert (reach([20.5, 3831.2, 30]), reach([3831.2])) == (
         "3830 to 20.5",
         "3830",
