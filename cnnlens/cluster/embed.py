@@ -8,7 +8,7 @@ vectors themselves and in their layouts, beside what shuffled categories give.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -18,7 +18,7 @@ from PIL import Image
 from cnnlens.cluster.neighbours import FEW, nearest
 from cnnlens.cluster.separation import Separation, separate
 from cnnlens.cluster.umap_layout import umap_layout
-from cnnlens.cluster.vectors import Firsts, Groups, MapSource, numbered, with_copies
+from cnnlens.cluster.vectors import Firsts, Groups, MapSource, numbered
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.alone import Helpers
 from cnnlens.progress import Step, followed, staged
@@ -203,7 +203,7 @@ def embed_steps(
 ) -> Generator[Step, None, Layouts]:
     """Lay out the images of a source (N, C, H, W), then `pixels`, read when their turn comes.
 
-    `firsts` says which images equal each other: categories are shuffled for both of them alike.
+    `firsts` says which images equal each other: separation is measured without copies.
     """
     if (count := source.shape[0]) < FEWEST:
         raise CnnlensError(
@@ -212,15 +212,14 @@ def embed_steps(
         )
     yield Step(0, 4, "embedding", note="UMAP begins", unit="stages")
     vectors, projected = flat_vectors(source, seed)
-    if groups is not None:
-        groups = with_copies(groups, vectors, firsts)
-    steps = layout_steps(vectors, groups, neighbours, seed, exact)
+    once = None if groups is None or firsts is None else groups.once(firsts(vectors))
+    steps = layout_steps(vectors, groups, neighbours, seed, exact, once)
     layer = yield from staged("embedding", steps)
     del vectors, steps
     if pixels is None:
         return Layouts(layer, None, projected)
     vectors, of_pixels = pixels()
-    steps = layout_steps(vectors, groups, neighbours, seed, exact)
+    steps = layout_steps(vectors, groups, neighbours, seed, exact, once)
     laid = yield from staged("embedding of pixels", steps)
     return Layouts(layer, laid, projected, of_pixels)
 
@@ -231,8 +230,11 @@ def layout_steps(
     neighbours: int = 15,
     seed: int = 0,
     exact: int = FEW,
+    once: np.ndarray | None = None,
 ) -> Generator[Step, None, Layout]:
-    """Do what `lay_out` does; each step says what begins."""
+    """Do what `lay_out` does; each step says what begins. Separation is measured on the rows `once`
+    alone, where they are given: copies are each other's neighbours, whatever their category.
+    """
     if len(vectors) < FEWEST:
         raise CnnlensError(
             f"{counted(len(vectors), 'image')}: too few for a layout",
@@ -246,8 +248,15 @@ def layout_steps(
         yield _begins(number, f"UMAP {name}")
         found[name] = umap_layout(vectors, near, dimensions, seed)
     yield _begins(3, "separation")
-    separation = {"vectors": separate(vectors, groups, k, seed, near)}
-    separation |= {name: separate(places, groups, k, seed) for name, places in found.items()}
+    few, places = k, {"vectors": vectors, **found}
+    if groups is not None and once is not None and len(once) < len(vectors):
+        places = {name: some[once] for name, some in places.items()}
+        groups, few = groups.among(once), min(k, len(once) - 1)
+        near = replace(nearest(places["vectors"], few, exact, seed), recall=near.recall)
+    separation = {
+        name: separate(some, groups, few, seed, near if name == "vectors" else None)
+        for name, some in places.items()
+    }
     return Layout(found["2d"], found["3d"], separation, k, near.recall)
 
 

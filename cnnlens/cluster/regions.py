@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnnlens.cluster.embed import flat_vectors
-from cnnlens.cluster.vectors import Firsts, Groups, MapSource, with_copies
+from cnnlens.cluster.vectors import Firsts, Groups, MapSource
 from cnnlens.errors import CnnlensError
 from cnnlens.model.matching import usual_outputs
 
@@ -119,16 +119,18 @@ def find_regions(
 ) -> Regions:
     """Measure the categories' regions in a layer (N, C, H, W), and cluster the images."""
     vectors, projected = flat_vectors(source, seed)
-    groups = with_copies(groups, vectors, firsts)
+    once = None if firsts is None else groups.once(firsts(vectors))
     radius = radii(vectors, groups)
     try:
-        clusters = name_clusters(vectors, groups, seed)
+        clusters = name_clusters(vectors, groups, seed, once)
     except CnnlensError as error:  # too few different images: the rest holds all the same
         return Regions(groups, radius, projected, None, error.message)
     return Regions(groups, radius, projected, clusters)
 
 
-def name_clusters(vectors: np.ndarray, groups: Groups, seed: int = 0) -> Clusters:
+def name_clusters(
+    vectors: np.ndarray, groups: Groups, seed: int = 0, once: np.ndarray | None = None
+) -> Clusters:
     """Cluster images by k-means, as many clusters as categories, and name the clusters.
 
     Both ways go by the distance of a cluster's centre to a category's mean vector: the optimal
@@ -141,6 +143,11 @@ def name_clusters(vectors: np.ndarray, groups: Groups, seed: int = 0) -> Cluster
         (N, D).
     groups : Groups
         K categories, each with an image.
+    seed : int
+        Of the clusters, and of what chance gives.
+    once : numpy.ndarray, optional
+        Rows by which clusters are named, and of which the shares are: without copies, which lie
+        in one cluster whatever their category. Left out: all.
 
     Raises
     ------
@@ -156,15 +163,17 @@ def name_clusters(vectors: np.ndarray, groups: Groups, seed: int = 0) -> Cluster
             "name data with more images",
         )
     fitted = KMeans(count, n_init=10, random_state=seed).fit(vectors)
-    found = _Found(vectors, fitted.cluster_centers_, fitted.labels_.astype(np.int64))
-    optimal, stable = found.named(groups.of_image)
-    chance, shuffles = found.by_chance(groups, seed)
+    of_image = fitted.labels_.astype(np.int64)
+    rows = slice(None) if once is None or len(once) == len(vectors) else once
+    found, own = _Found(vectors[rows], fitted.cluster_centers_, of_image[rows]), groups.among(rows)
+    optimal, stable = found.named(own.of_image)
+    chance, shuffles = found.by_chance(own.of_image, seed)
     return Clusters(
-        of_image=found.of_image,
+        of_image=of_image,
         optimal=optimal,
         stable=stable,
-        **found.shares(groups.of_image, optimal, stable),
-        radius=radii(vectors, Groups(tuple(map(str, range(count))), found.of_image)),
+        **found.shares(own.of_image, optimal, stable),
+        radius=radii(vectors, Groups(tuple(map(str, range(count))), of_image)),
         chance=chance,
         shuffles=shuffles,
     )
@@ -210,13 +219,13 @@ class _Found:
             "purity": float(table.max(1).sum() / images),
         }
 
-    def by_chance(self, groups: Groups, seed: int) -> tuple[dict[str, ByChance], int]:
+    def by_chance(self, categories: np.ndarray, seed: int) -> tuple[dict[str, ByChance], int]:
         """Shuffle the categories among the images, name the same clusters anew, so many times."""
         times = int(np.clip(_SHUFFLED // self.vectors.size, _LEAST_SHUFFLES, _SHUFFLES))
         rng = np.random.default_rng(seed)
         found: dict[str, list[float]] = {key: [] for key in _SHARES}
         for _ in range(times):
-            shuffled = groups.shuffled(rng)
+            shuffled = rng.permutation(categories)
             for key, share in self.shares(shuffled, *self.named(shuffled)).items():
                 found[key].append(share)
         levels = {

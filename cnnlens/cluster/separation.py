@@ -45,7 +45,7 @@ def separate(
     rows = (near or nearest(vectors, k, exact=len(vectors))).rows[:, 1:]
     rng = np.random.default_rng(seed)
     labels = groups.of_image
-    shuffled = [groups.shuffled(rng) for _ in range(_SHUFFLES)]
+    shuffled = [rng.permutation(labels) for _ in range(_SHUFFLES)]
     silhouette, by_chance = _silhouettes(vectors, labels, shuffled, seed)
     accuracies = [neighbour_accuracy(rows, one) for one in shuffled]
     accuracy = neighbour_accuracy(rows, labels)

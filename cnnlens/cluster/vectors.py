@@ -12,7 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-Firsts = Callable[[np.ndarray], np.ndarray]  # of images by vectors (N, D): `Groups.firsts`
+# of images by their vectors (N, D): the first row of each one's image, (N,)
+Firsts = Callable[[np.ndarray], np.ndarray]
 _HELD = 2**30  # bytes of maps of categories held at once
 
 
@@ -50,13 +51,10 @@ class Groups:
         The categories.
     of_image : numpy.ndarray
         (N,) int64, an index into `names`; -1 for none.
-    firsts : numpy.ndarray, optional
-        (N,) int64: the first row that shows each row's image; left out: each shows another.
     """
 
     names: tuple[str, ...]
     of_image: np.ndarray
-    firsts: np.ndarray | None = None
 
     @property
     def sizes(self) -> np.ndarray:
@@ -67,15 +65,16 @@ class Groups:
         """Rows of a category's images, ascending."""
         return np.flatnonzero(self.of_image == self.names.index(name))
 
-    def shuffled(self, rng: np.random.Generator) -> np.ndarray:
-        """`of_image`, shuffled among the images. Copies in one category stay in one: they are each
-        other's neighbours, and in one cluster, so that apart they would lower the chance level.
+    def once(self, firsts: np.ndarray) -> np.ndarray:
+        """Rows of the images of each category, of equal ones the first: `firsts` (N,) says of each
+        row in which the same image is first.
         """
-        if self.firsts is None:
-            return rng.permutation(self.of_image)
-        pairs = np.stack([self.firsts, self.of_image], axis=1)
-        _, chosen, place = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
-        return np.asarray(rng.permutation(self.of_image[chosen])[place.reshape(-1)])
+        pairs = np.stack([firsts, self.of_image], axis=1)
+        return np.sort(np.unique(pairs, axis=0, return_index=True)[1])
+
+    def among(self, rows: np.ndarray | slice) -> Groups:
+        """The same categories, of some rows."""
+        return replace(self, of_image=self.of_image[rows])
 
 
 def group(categories: Sequence[str]) -> Groups:
@@ -83,11 +82,6 @@ def group(categories: Sequence[str]) -> Groups:
     names = sorted(set(categories))
     number = {name: index for index, name in enumerate(names)}
     return Groups(tuple(names), np.array([number[c] for c in categories], np.int64))
-
-
-def with_copies(groups: Groups, vectors: np.ndarray, firsts: Firsts | None) -> Groups:
-    """Look which images equal each other, where one can say, by their vectors (N, D)."""
-    return groups if firsts is None else replace(groups, firsts=firsts(vectors))
 
 
 def group_rows(rows: np.ndarray, categories: Sequence[str] | None) -> Groups | None:

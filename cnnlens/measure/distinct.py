@@ -7,13 +7,13 @@ there twice would be on both sides, and be found again.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from functools import partial
 
 import numpy as np
 
 from cnnlens.activations.sources import Observer, Source
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.decode import DamagedImage
+from cnnlens.errors import counted
 from cnnlens.measure.unit_lists import firsts, repeats
 from cnnlens.model.preprocess import Preprocess
 from cnnlens.progress import Step
@@ -92,12 +92,22 @@ def pixels(data: ImageSet, position: int, preprocess: Preprocess) -> np.ndarray:
 
 
 def firsts_of(
-    data: ImageSet, positions: np.ndarray, preprocess: Preprocess
+    data: ImageSet, positions: np.ndarray, preprocess: Preprocess, say: Callable[[str], None]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Give a function of what a network answers to images at `positions`, (N, D), that finds the
-    first row of each row's image (see `firsts`).
+    first row of each row's image (see `firsts`), and says how many are copies.
     """
-    return partial(firsts, pixels=lambda row: pixels(data, int(positions[row]), preprocess))
+
+    def look(answers: np.ndarray) -> np.ndarray:
+        found = firsts(answers, lambda row: pixels(data, int(positions[row]), preprocess))
+        if copies := int((found != np.arange(len(found))).sum()):
+            say(
+                f"{counted(copies, 'image')} of {data.name} equal to earlier ones, pixel by pixel: "
+                "of equal ones only the first counts in what is measured of categories"
+            )
+        return found
+
+    return look
 
 
 class Peaks:

@@ -11,6 +11,7 @@ from cnnlens.errors import counted
 from cnnlens.files import mark
 from cnnlens.files.ledger import MADE_FROM, Item, Ledger
 from cnnlens.methods.confused import Confused
+from cnnlens.methods.measurement import EACH_ONCE
 from cnnlens.methods.method import Method, Results, StoredInputs, page_part
 from cnnlens.progress import Step, staged
 from cnnlens.settings.cluster import PARTS, ClusterSettings
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     Answers = Store | ModelMaps  # a layer's maps, kept or computed
 
 CONFUSION = "confusion"  # the part that asks the network itself
-SHUFFLED_TOGETHER = {"equal_images": "shuffled together"}  # earlier chance levels were too low
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class ClusteredLayer:
         if part == "embed" and self.approximate:
             made_from["neighbours"] = "approximate"
         if part == "embed" and self.images.image_categories:
-            made_from |= SHUFFLED_TOGETHER
+            made_from |= EACH_ONCE
         return Item(part, made_from, CATEGORIES if part == "categories" else EMBED)
 
     def computed(self, readable: np.ndarray) -> ModelMaps:
@@ -306,7 +306,7 @@ class ClusteredLayer:
 
         exact = 0 if self.approximate else source.shape[0]
         how = settings.neighbours, settings.seed, exact
-        same = firsts_of(self.images, source.positions, preprocess)
+        same = firsts_of(self.images, source.positions, preprocess, self.study.voice.note)
         found = yield from embed_steps(source, groups, read, *how, same)
         if said := recalled(found.as_dict()):
             way = f"--exact {source.shape[0]} compares all with all"

@@ -182,7 +182,7 @@ class Outliers(Method):
             yield from voice.limits(self._stored(own).fill(study.run))
             with self._stored(own).open() as store:
                 groups = group_rows(store.positions, own.image_categories)
-                same = firsts_of(own, store.positions[:], model.preprocess)
+                same = firsts_of(own, store.positions[:], model.preprocess, voice.note)
                 found = yield from outlier_steps(
                     model, logits, store, groups, settings, batch, same
                 )

@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlens.cluster.embed import flat_vectors, lay_out, pixel_vectors, read_pixels, recalled
+from cnnlens.cluster.embed import (
+    flat_vectors,
+    lay_out,
+    layout_steps,
+    pixel_vectors,
+    read_pixels,
+    recalled,
+)
 from cnnlens.cluster.neighbours import Neighbours
 from cnnlens.cluster.vectors import Maps, group
 from cnnlens.errors import CnnlensError
+from cnnlens.progress import followed
 
 from .test_separation import blobs
 
@@ -98,3 +106,10 @@ def test_a_layout_leaves_torch_its_threads() -> None:
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_copies_of_one_image_alone_are_no_categories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnlens.cluster.embed.umap_layout", lambda v, near, d, seed: v[:, :d])
+    for names, once in (("aaaaaa", [0]), ("aaabbb", [0, 3])):
+        steps = layout_steps(np.ones((6, 4), np.float32), group(names), 5, once=np.array(once))
+        assert followed(steps, None).separation["vectors"].neighbours is None

@@ -53,17 +53,12 @@ def test_separated_categories_score_high_and_mixed_ones_at_chance() -> None:
     assert found.chance < 0.5
 
 
-def test_copies_are_shuffled_together_but_for_those_in_another_category() -> None:
-    groups = Groups(("a", "b"), np.array([0, 1, 0, 0, 1, 1]), np.array([0, 1, 0, 0, 1, 0]))
-    rng, met = np.random.default_rng(0), set()
-    for _ in range(50):
-        drawn = groups.shuffled(rng)
-        assert len({*drawn[[0, 2, 3]]}) == len({*drawn[[1, 4]]}) == 1
-        met.add(tuple(drawn[[0, 1, 5]].tolist()))
-    assert met == {(0, 1, 1), (1, 0, 1), (1, 1, 0)}  # one of three is of a
-    alone = Groups(("a", "b"), groups.of_image, np.arange(6))  # as where nothing is known of them
-    one, other = np.random.default_rng(1), np.random.default_rng(1)
-    np.testing.assert_array_equal(alone.shuffled(one), other.permutation(groups.of_image))
+def test_of_equal_images_the_first_of_each_category_counts() -> None:
+    groups = Groups(("a", "b"), np.array([0, 1, 0, 0, 1, 1]))
+    rows = groups.once(np.array([0, 1, 0, 0, 1, 0]))  # the last is a copy of one in a
+    assert rows.tolist() == [0, 1, 5]
+    assert groups.among(rows).of_image.tolist() == [0, 1, 1]
+    assert groups.once(np.arange(6)).tolist() == [*range(6)]
 
 
 def test_shuffled_silhouettes_are_those_of_shuffled_names() -> None:
