@@ -465,6 +465,36 @@ def test_other_image_sizes_than_a_vision_transformers_own_run(tmp_path: Path) ->
     assert model.net(torch.rand(1, 3, 96, 96)).shape == (1, 3)
 
 
+TOWER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "intermediate_size": 32}  # fmt: skip
+
+
+def test_a_masked_autoencoder_sees_the_whole_image(tmp_path: Path) -> None:
+    more = {**TOWER, "image_size": 64, "patch_size": 16, "mask_ratio": 0.0}
+    net = transformers_folder(tmp_path / "f", "ViTMAE", "Model", **more)
+    edit(tmp_path / "f" / "config.json", mask_ratio=0.75)
+    model = open_model(str(tmp_path / "f"), device="cpu")
+    x, order = torch.rand(2, 3, 64, 64), torch.arange(16.0).expand(2, -1)
+    with torch.no_grad():
+        truth = net(x, noise=order).last_hidden_state
+        assert torch.allclose(model.net(x).features, truth[:, 0], atol=1e-5)
+    assert find_layers(model).resolve("block2").shape == (16, 4, 4)
+    assert any("nothing is masked" in said for said in model.assumed)
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_of_images_and_texts_the_part_of_images_opens(kind: str, tmp_path: Path) -> None:
+    towers = {"vision_config": {**TOWER, "image_size": 64, "patch_size": 16},
+              "text_config": {**TOWER, "vocab_size": 9}}  # fmt: skip
+    net = transformers_folder(tmp_path / "f", kind, "Model", **towers)
+    model = open_model(str(tmp_path / "f"), image_size=(64, 64), device="cpu")
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        truth = net.vision_model(pixel_values=x).pooler_output
+        assert torch.allclose(model.net(x).features, truth, atol=1e-5)
+    assert any(f"of {kind}Model, which takes texts, too" in said for said in model.stripped)
+
+
 def test_networks_of_text_are_refused(tmp_path: Path) -> None:
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
     transformers_folder(tmp_path / "f", "Bert", "Model", **small, intermediate_size=16)
