@@ -237,6 +237,19 @@ def test_adapters_without_their_network_say_what_to_do(tmp_path: Path) -> None:
     assert "adapters of a network" in error.message and "merge_and_unload" in error.hint
 
 
+def test_a_network_with_adapters_beside_it_opens_where_its_own_weights_are_named(
+    tmp_path: Path,
+) -> None:
+    net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **LABELS)
+    (tmp_path / "f" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    error = refusal(tmp_path / "f")
+    assert "not merged" in error.message and "--weights model.safetensors" in error.hint
+    named = open_folder(tmp_path / "f", None, "model.safetensors")
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(named.net(x), net(x).logits, atol=1e-5)
+
+
 def fill(folder: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
