@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -193,10 +194,15 @@ def refuse_transformers(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _is_quantized(name: str, value: Any) -> bool:
-    if not isinstance(value, torch.Tensor):
+    """Whether a value is made of whole numbers (or of single bytes), where weights are real."""
+    if isinstance(value, np.ndarray):
+        whole = value.dtype.kind in "iu"
+    elif isinstance(value, Tensor):
+        whole = value.element_size() == 1 or not (value.is_floating_point() or value.is_complex())
+    else:
         return False
-    small = value.element_size() == 1 and value.ndim > 1 and name.endswith("weight")
-    return value.is_quantized or small
+    weight = value.ndim > 1 and name.endswith("weight")
+    return (weight and whole) or (isinstance(value, Tensor) and value.is_quantized)
 
 
 def _entries(content: Any, depth: int = 4) -> Iterator[tuple[str, Any]]:

@@ -142,11 +142,14 @@ def test_quantized_tensors_are_refused(tmp_path: Path) -> None:
     assert "(conv1.weight)" in refusal(tmp_path / "net.pt")
 
 
-def test_whole_numbers_are_not_taken_for_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [torch.int8, torch.int16, torch.int32, torch.int64])
+def test_whole_numbers_are_not_taken_for_weights(kind: torch.dtype, tmp_path: Path) -> None:
     state = {k: v.contiguous() for k, v in zoo.shapes_net().state_dict().items()}
-    state["conv2.weight"] = torch.ones_like(state["conv2.weight"], dtype=torch.int8)
+    state["conv2.weight"] = torch.ones_like(state["conv2.weight"], dtype=kind)
     save_file(state, tmp_path / "net.safetensors")
     assert "(conv2.weight)" in refusal(tmp_path / "net.safetensors")
+    torch.save({k: v.numpy() for k, v in state.items()}, tmp_path / "arrays.pt")
+    assert "(conv2.weight)" in refusal(tmp_path / "arrays.pt")
 
 
 def test_networks_prepared_for_quantization_are_refused(tmp_path: Path) -> None:
