@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.sharded import in_file, is_sharded
@@ -169,6 +169,25 @@ def refuse_unfinished(path: Path, content: Any) -> None:
             )
         if isinstance(value, Tensor) and _ADAPTER.search(name):
             raise CnnlensError(f"{path} holds adapters that are not merged ({name})", MERGE)
+
+
+def refuse_quantized(path: Path, net: nn.Module) -> None:
+    """Refuse an unpickled network that computes with small integers.
+
+    Raises
+    ------
+    CnnlensError
+        Names the first layer of that kind.
+    """
+    try:
+        kinds = [(name, type(module)) for name, module in net.named_modules()]
+    except AttributeError as error:  # PyTorch unpickles quantized blocks as empty shells
+        raise CnnlensError(f"{path} was not unpickled whole: {error}", HINT) from error
+    for name, kind in kinds:
+        if ".quantized" in kind.__module__ and kind.__module__.startswith("torch."):
+            raise CnnlensError(
+                f"{path} holds a quantized network ({name}), which cnnlens does not open", HINT
+            )
 
 
 _TRANSFORMERS = re.compile(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from cnnlens.errors import CnnlensError
@@ -132,6 +132,38 @@ def test_packed_weights_are_refused(wrapped: bool, tmp_path: Path) -> None:
     state = dynamic().state_dict()
     torch.save({"state_dict": state, "epoch": 1} if wrapped else state, tmp_path / "net.pt")
     assert "holds a quantized network (fc._packed_params" in refusal(tmp_path / "net.pt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_pickled_quantized_network_is_refused(tmp_path: Path) -> None:
+    torch.save(dynamic(), tmp_path / "net.pt")
+    with pytest.raises(CnnlensError, match=r"holds a quantized network \(fc\)"):
+        open_model(str(tmp_path / "net.pt"), allow_pickle=True, device="cpu")
+
+
+class WithExtraState(nn.Module):
+    """Keeps a number beside its tensors, as metrics and some layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).mean((2, 3))
+
+    def get_extra_state(self) -> dict[str, float]:
+        return {"seen": 2.0}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        """Nothing is kept."""
+
+
+def test_what_is_no_tensor_in_a_state_is_no_obstacle(tmp_path: Path) -> None:
+    net = WithExtraState()
+    torch.save(net, tmp_path / "net.pt")
+    model = open_model(str(tmp_path / "net.pt"), allow_pickle=True, device="cpu")
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(model.net(x), net(x))
 
 
 @pytest.mark.filterwarnings("ignore")
