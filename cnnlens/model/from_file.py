@@ -117,9 +117,9 @@ def _network_in(
 ) -> Opened:
     if is_checkpoint(content) and weights is None:
         return _needless(open_checkpoint(path, content, arch), arch, path)
-    module = find_module(content)
-    if module is not None and arch is None and weights is None:  # only where pickles are allowed
-        return open_unpickled(module, content, path)
+    module, beside = find_module(content, weights)
+    if module is not None and arch is None:  # only where pickles are allowed
+        return open_unpickled(module, content, path, beside)
     refuse_unfinished(path, content)
     entries = find_entries(content)
     if not entries:
