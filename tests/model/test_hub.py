@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import cnnlens
@@ -304,6 +305,26 @@ def test_a_distributed_checkpoint_is_left_by_the_way_that_its_hint_names(
     convert(folder, tmp_path / file)
     opened = open_file(tmp_path / file)
     assert torch.equal(opened.net.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
+
+
+def test_parts_of_deepspeed_say_how_they_become_weights(tmp_path: Path) -> None:
+    step = tmp_path / "run" / "global_step5"
+    step.mkdir(parents=True)
+    (tmp_path / "run" / "latest").write_text("global_step5")
+    state = {f"module.{k}": v for k, v in torchvision.models.resnet18().state_dict().items()}
+    torch.save({"module": state, "dp_world_size": 1}, step / "mp_rank_00_model_states.pt")
+    empty = {k: torch.empty(0) for k in state}
+    parts = [
+        "zero_pp_rank_0_mp_rank_00_model_states.pt",
+        "zero_pp_rank_0_mp_rank_00_optim_states.pt",
+    ]
+    for name in parts:
+        torch.save({"module": empty}, step / name)
+    for path in (tmp_path / "run", step, *(step / name for name in parts)):
+        with pytest.raises(CnnlensError, match="is a checkpoint of DeepSpeed") as caught:
+            open_file(path)
+        assert f"deepspeed.utils.zero_to_fp32 {tmp_path / 'run'} weights" in caught.value.hint
+    assert open_file(step / "mp_rank_00_model_states.pt").arch == "torchvision:resnet18"
 
 
 def test_without_transformers_the_extra_is_named(
