@@ -103,7 +103,8 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def find_module(content: Any, key: str | None = None) -> tuple[nn.Module | None, list[str]]:
-    """Find a whole network in an unpickled checkpoint, out of its data-parallel wrapper.
+    """Find a whole network in an unpickled checkpoint, out of its data-parallel wrapper, or out of
+    the object that trained it (fastai's `Learner.export`).
 
     Parameters
     ----------
@@ -125,6 +126,8 @@ def find_module(content: Any, key: str | None = None) -> tuple[nn.Module | None,
         content = content.get(chosen)
     elif key is not None:
         return None, []
+    elif not isinstance(content, nn.Module):
+        content = getattr(content, "model", None)
     if isinstance(content, nn.DataParallel):
         content = content.module
     return (content, others) if isinstance(content, nn.Module) else (None, [])

@@ -39,6 +39,18 @@ def test_the_average_is_opened_where_the_network_itself_is_not_kept(tmp_path: Pa
     assert model.classes == ["cat", "dog"]
 
 
+class Learner:
+    """Holds what it trains, as fastai's does."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+
+def test_the_network_of_a_pickled_learner_opens(tmp_path: Path) -> None:
+    torch.save(Learner(Net(5)), tmp_path / "export.pkl")
+    assert bias(tmp_path / "export.pkl") == 5
+
+
 def test_of_several_networks_the_others_are_named(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     torch.save({"model": Net(1), "ema": Net(3)}, path)
