@@ -132,10 +132,20 @@ def _of_spectrum(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """W / uᵀWv, with the vectors that training has left (Miyato et al. 2018).
 
     u is as long as the axis of the outputs is: the first one, or a transposed convolution's second.
+    Where both are as long, the vectors say which: along the other one they find next to nothing.
     """
-    axis = 0 if len(left) == weight.shape[0] and len(right) == weight.numel() // len(left) else 1
-    matrix = weight.movedim(axis, 0).flatten(1)
-    largest = torch.dot(left.double(), matrix.double() @ right.double())
+    found = {}
+    for axis in range(min(2, weight.ndim)):
+        if len(left) == weight.shape[axis] and len(right) * len(left) == weight.numel():
+            matrix = weight.movedim(axis, 0).flatten(1)
+            found[axis] = torch.dot(left.double(), matrix.double() @ right.double())
+    if not found:
+        raise CnnlensError(
+            f"vectors of a spectral normalization, {len(left)} and {len(right)} long, are not of "
+            f"their weight, {tuple(weight.shape)}",
+            "save net.state_dict() anew",
+        )
+    largest = found[max(found, key=lambda axis: found[axis].abs() / (1 + axis))]
     return (weight.double() / largest).to(weight.dtype)
 
 

@@ -23,10 +23,10 @@ class Doubled(nn.Module):
         return 2 * x
 
 
-def trained(net: nn.Module) -> nn.Module:
+def trained(net: nn.Module, inputs: int = 3) -> nn.Module:
     """Let a forward pass in training mode settle what is estimated on the way."""
     torch.manual_seed(1)
-    net.train()(torch.rand(2, 3, 8, 8))
+    net.train()(torch.rand(2, inputs, 8, 8))
     return net.eval()
 
 
@@ -47,19 +47,22 @@ WAYS = {
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("inputs", [3, 5])  # of as many inputs as outputs no shape tells the axis
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_the_weight_is_what_the_network_computes_with(way: str, transposed: bool) -> None:
+def test_the_weight_is_what_the_network_computes_with(
+    way: str, transposed: bool, inputs: int
+) -> None:
     torch.manual_seed(0)
-    conv = (nn.ConvTranspose2d if transposed else nn.Conv2d)(3, 5, 3)
+    conv = (nn.ConvTranspose2d if transposed else nn.Conv2d)(inputs, 5, 3)
     net = nn.Sequential(conv, nn.BatchNorm2d(5))
     WAYS[way](net[0])
-    state, lines = whole_weights(trained(net).state_dict())
+    state, lines = whole_weights(trained(net, inputs).state_dict())
     assert lines == [f"{way.partition(',')[0]} of 1 tensor is computed"]
-    plain = nn.Sequential(type(conv)(3, 5, 3), nn.BatchNorm2d(5))
+    plain = nn.Sequential(type(conv)(inputs, 5, 3), nn.BatchNorm2d(5))
     assert state.keys() == plain.state_dict().keys()
     plain.load_state_dict(state)
-    x = torch.rand(2, 3, 8, 8)
+    x = torch.rand(2, inputs, 8, 8)
     assert torch.allclose(plain.eval()(x), net(x), rtol=1e-5, atol=1e-6)
 
 
