@@ -23,7 +23,8 @@ _PROJECTION = re.compile(r"mlp|proj|predict|rot|contrast")
 # what is no layer between a body and its head, by its name
 APART = re.compile(
     r"loss|criterion|metric|acc|confmat|auroc|f1|precision|recall|queue|weights$|decoder|aux|"
-    r"teacher|ema|percept|norm\w*\.(?!running)(\w+_)?(mean|std|sigma)$"
+    r"teacher|ema|percept|(norm|preproc)\w*\.(?!running)(\w+_)?(mean|std|sigma)$|"
+    r"(^|[._])(pixel|image|img|input)_(mean|std)$"
 )
 Names = dict[str, str]  # beginnings of names in the file: what they are in the network
 

@@ -23,7 +23,9 @@ IMAGENET = "imagenet"
 _KEYS = ("classes", "class_names", "class_to_idx", "idx_to_class", "names", "label_names",
          "id2label", "CLASSES")  # fmt: skip
 _PERHAPS = ("labels", "categories")  # as often those of images: only texts, each once, are names
-_BELOW = ("args", "hparams", "hyper_parameters", "config", "cfg", "meta", "dataset_meta", "model")
+_BELOW = (
+    "args", "hparams", "hyper_parameters", "config", "cfg", "meta", "dataset_meta", "model", "ema",
+)  # fmt: skip
 _DEEP = 4  # levels that are searched
 _SYNSET = re.compile(r"n\d{8}")
 # one name per line, numbered before or behind: "0 tench", "1: red", "/a/airfield 0"

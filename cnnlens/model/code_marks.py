@@ -54,6 +54,14 @@ def is_own_function(value: Any) -> bool:
     return isinstance(inner, FunctionType) and not is_installed(inner.__code__.co_filename)
 
 
+def has(value: Any, name: str) -> bool:
+    """Whether something has an attribute: not where asking fails, as of a package not installed."""
+    try:
+        return hasattr(value, name)
+    except Exception:  # whatever a proxy raises that loads late (Keras')
+        return False
+
+
 def innermost(value: Any) -> Any:
     """Take a function out of a method, a property, and whatever says what it wraps."""
     for _ in range(32):  # of a circle no way leads out
@@ -61,7 +69,7 @@ def innermost(value: Any) -> Any:
             value = value.__func__
         elif isinstance(value, property):
             value = value.fget
-        elif hasattr(value, "__wrapped__") and not isinstance(value, type):
+        elif has(value, "__wrapped__") and not isinstance(value, type):
             value = value.__wrapped__
         else:
             break

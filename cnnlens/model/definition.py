@@ -34,6 +34,7 @@ from torch.nn.modules import module as everywhere
 
 from cnnlens.model.code_marks import (
     code_text,
+    has,
     is_installed_class,
     is_own_function,
     read_globals,
@@ -137,11 +138,11 @@ class _Reader:
             return self._class
         if isinstance(value, FunctionType | MethodType | staticmethod | classmethod | property):
             return self._function
-        if hasattr(value, "__wrapped__") or isinstance(value, partial):
+        if has(value, "__wrapped__") or isinstance(value, partial):
             return self._function
         if isinstance(value, (*_DATA, enum.Enum, ModuleType, torch.device)):
             return None
-        has_parts = isinstance(value, torch.ScriptObject) or hasattr(value, "__dict__")
+        has_parts = isinstance(value, torch.ScriptObject) or has(value, "__dict__")
         return self._object if has_parts or _parts(value) else None
 
     def _module(self, where: str, module: nn.Module) -> None:
@@ -194,7 +195,7 @@ class _Reader:
             self.read(f"{where} function", value.__func__)
         elif is_own_function(value) and isinstance(value, FunctionType):
             self._code(where, value)
-        elif hasattr(value, "__wrapped__"):
+        elif has(value, "__wrapped__"):
             self.slots[where] = _name(type(value))
             self.read(f"{where} wraps", value.__wrapped__)
         else:
@@ -294,12 +295,12 @@ class _Reader:
 def _parts(value: Any) -> dict[str, Any]:
     """Attributes of an object, those of its slots too."""
     names = [n for kind in type(value).__mro__ for n in vars(kind).get("__slots__", ())]
-    slots = {n: getattr(value, n) for n in names if n != "__dict__" and hasattr(value, n)}
+    slots = {n: getattr(value, n) for n in names if n != "__dict__" and has(value, n)}
     return slots | getattr(value, "__dict__", {})
 
 
 def _name(thing: Any) -> str:
-    kind = thing if hasattr(thing, "__qualname__") else type(thing)
+    kind = thing if has(thing, "__qualname__") else type(thing)
     return f"{getattr(kind, '__module__', '')}.{kind.__qualname__}"
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
 from cnnlens.errors import CnnlensError
 
-CHECKPOINT, LEGACY, SCRIPT, EXPORTED, SAFETENSORS = (
+CHECKPOINT, LEGACY, SCRIPT, PACKAGE, EXPORTED, SAFETENSORS = (
     "a PyTorch checkpoint",
     "an old PyTorch checkpoint",
     "a TorchScript archive",
+    "an archive of torch.package",
     "an exported program",
     "a safetensors file",
 )
@@ -23,7 +25,7 @@ HDF5, KERAS, SAVED_MODEL, LITE, ONNX, GGUF = (
     "an ONNX model",
     "a GGUF file",
 )
-FOREIGN = (SCRIPT, KERAS, SAVED_MODEL, LITE, ONNX, GGUF)
+FOREIGN = (SCRIPT, PACKAGE, KERAS, SAVED_MODEL, LITE, ONNX, GGUF)
 READABLE = (CHECKPOINT, LEGACY, EXPORTED, SAFETENSORS)
 EMPTY, TEXT, PICKLE = "empty", "a text file", "a Python pickle"
 PAGE, LFS = "a web page or message (a download that failed?)", "a Git LFS pointer"
@@ -61,6 +63,7 @@ _BEGINNINGS = {
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b'{"error', b'{"message')
 # a member's last part -> what the zip archive around it is
 _MEMBERS = {
+    "extern_modules": PACKAGE,
     "constants.pkl": SCRIPT,
     "data.pkl": CHECKPOINT,
     "archive_format": EXPORTED,
@@ -84,6 +87,8 @@ _AGAIN = "copy or download it again"
 _ADVICE = {
     SCRIPT: "take its weights out, torch.save(torch.jit.load(FILE).state_dict(), 'weights.pt'), "
     "and open those; or export the network it was made from with torch.export",
+    PACKAGE: "take its weights out, where you trust its code: torch.save(torch.package."
+    "PackageImporter(FILE).load_pickle(PACKAGE, NAME).state_dict(), 'weights.pt'), and open those",
     ONNX: FROM_ELSEWHERE,
     PAGE: _AGAIN,
     CUT: _AGAIN,
@@ -117,10 +122,16 @@ def kind_of(path: Path) -> str:
 
 
 def distributed(path: Path) -> CnnlensError | None:
-    """Say how a folder that torch.distributed.checkpoint wrote (FSDP), or a part of it, is opened.
+    """Say how a folder that torch.distributed.checkpoint wrote (FSDP), or DeepSpeed, or a part of
+    it, is opened.
 
     None of other files and folders: each part is a zip archive, and what lists them a pickle.
     """
+    if (folder := _deepspeed(path)) is not None:
+        return CnnlensError(
+            f"{folder} is a checkpoint of DeepSpeed, in parts, which cnnlens does not open",
+            f"make weights of it: python -m deepspeed.utils.zero_to_fp32 {folder} weights",
+        )
     inside = path.suffix == _PART or path.name == _PARTS
     folder = path.parent if inside else path
     if not (folder / _PARTS).is_file() or not any(folder.glob(f"*{_PART}")):
@@ -133,6 +144,18 @@ def distributed(path: Path) -> CnnlensError | None:
 
 
 _PARTS, _PART = ".metadata", ".distcp"
+# of DeepSpeed: all parts, and those that hold no whole weights (ZeRO's, optimizers')
+_STATES, _SHARED = "*_states.pt", re.compile(r"(zero_pp_rank_\d+_.*|.*_optim)_states\.pt")
+
+
+def _deepspeed(path: Path) -> Path | None:
+    """The folder of DeepSpeed's that something is, or is a part of; None of others."""
+    if path.is_file():
+        return _deepspeed(path.parent) if _SHARED.fullmatch(path.name) else None
+    if any(path.glob(_STATES)):  # of one step, below what names the last one
+        return path if (path / "latest").is_file() else path.parent
+    named = (path / "latest").is_file() and any(path.glob(f"*/{_STATES}"))
+    return path if named else None
 
 
 def file_type(path: Path) -> str:

@@ -19,7 +19,7 @@ from cnnlens.model.architectures import (
     first_convolution,
     shapes_of,
 )
-from cnnlens.model.architectures.own_code import code_of_classes, is_factory
+from cnnlens.model.architectures.own_code import is_factory
 from cnnlens.model.beside import unsure
 from cnnlens.model.called import called_in, called_otherwise, plain_name
 from cnnlens.model.checkpoint import is_checkpoint, open_checkpoint
@@ -39,6 +39,7 @@ from cnnlens.model.parametrized import refuse_transformers, refuse_unfinished, w
 from cnnlens.model.parts import networks_beside
 from cnnlens.model.recognise import held_against, is_known, recognise
 from cnnlens.model.timm_folder import CONFIG, full_name
+from cnnlens.model.unpickled import open_unpickled
 from cnnlens.model.weights_file import (
     State,
     find_module,
@@ -48,7 +49,6 @@ from cnnlens.model.weights_file import (
     read_torch,
 )
 
-PICKLED = "pickle:"  # how the architecture of a network that was unpickled whole begins
 NAMELESS = f"{CONFIG} names no known architecture and is not read: the weights alone are"
 
 
@@ -117,13 +117,9 @@ def _network_in(
 ) -> Opened:
     if is_checkpoint(content) and weights is None:
         return _needless(open_checkpoint(path, content, arch), arch, path)
-    module = find_module(content)
-    if module is not None and arch is None and weights is None:  # only where pickles are allowed
-        kind = f"{type(module).__module__}.{type(module).__qualname__}"
-        opened = Opened(module, f"{PICKLED}{kind}", notes=[f"unpickled {kind}"])
-        code = code_of_classes(module)
-        opened.source, opened.source_before = code.text, code.before
-        return with_names(opened, content)
+    module, beside = find_module(content, weights)
+    if module is not None and arch is None:  # only where pickles are allowed
+        return open_unpickled(module, content, path, beside)
     refuse_unfinished(path, content)
     entries = find_entries(content)
     if not entries:

@@ -20,7 +20,7 @@ from cnnlens.model.parametrized import MERGE
 from cnnlens.model.timm_folder import CONFIG, open_timm
 from cnnlens.model.weights_file import State, read_safetensors, read_torch
 
-INDEX = ".index.json"
+INDEX, _ADAPTERS = ".index.json", "adapter_config.json"
 # in the order in which they are taken
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ENDINGS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin", ".pt2")
@@ -48,10 +48,16 @@ def open_folder(
         When there are no weights of that name, or the package that wrote the folder is not
         installed.
     CnnlensError
-        When the folder is none of those, incomplete, or holds no network of images.
+        When the folder is none of those, incomplete, holds no network of images, or adapters, too.
     """
     if not (path / CONFIG).is_file():
         raise _no_hub(path)
+    if (path / _ADAPTERS).is_file() and not (weights or file):  # transformers' peft would add them
+        usual = _check_weights(path)[0].name
+        raise CnnlensError(
+            f"{path} holds a network and adapters of it (LoRA), which are not merged",
+            f"{MERGE}; --weights {usual} opens the network without them",
+        )
     config = _read_json(path / CONFIG)
     opened = _written(path, config, weights, file)
     others = [] if weights or file else _other_files(path)
@@ -165,7 +171,7 @@ def _no_hub(path: Path) -> CnnlensError:
         )
     if (error := distributed(path)) is not None:
         return error
-    if "adapter_config.json" in names:
+    if _ADAPTERS in names:
         return CnnlensError(
             f"{path} holds adapters of a network (LoRA), and not the network", MERGE
         )

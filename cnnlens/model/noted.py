@@ -1,8 +1,9 @@
 """How a network is fed and was built, as its training script noted it beside the weights.
 
 timm and torchvision's references keep their options under ``args``, Lightning under
-``hyper_parameters``, a safetensors file as texts in its header. Read are plain numbers and known
-names; what is there and not read is named, so that nobody takes it for read.
+``hyper_parameters``, ultralytics under ``train_args``, a safetensors file as texts in its header.
+Read are plain numbers and known names; what is there and not read is named, so that nobody takes it
+for read.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any, TypeGuard
 from cnnlens.model.architectures import Options
 from cnnlens.model.preprocess import whole_for
 
-PLACES = ("args", "hyper_parameters", "hparams", "config", "cfg")
-# the first that is there counts: of torchvision's references, of timm, of everybody
-_SIZES = ("val_crop_size", "input_size", "img_size", "image_size")
+PLACES = ("args", "hyper_parameters", "hparams", "config", "cfg", "train_args")
+# the first that is there counts: of torchvision's references, of timm, of everybody, ultralytics
+_SIZES = ("val_crop_size", "input_size", "img_size", "image_size", "imgsz")
 _FILTERS = ("bilinear", "bicubic", "nearest", "lanczos")
 _POOLS = ("avg", "max", "avgmax", "catavgmax", "fast", "fastavg", "fastmax")
 _LARGEST = 8192  # pixels

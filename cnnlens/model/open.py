@@ -23,7 +23,7 @@ from cnnlens.model.architectures.own_code import is_factory, printed
 from cnnlens.model.channels import as_many_channels
 from cnnlens.model.device import resolve_device
 from cnnlens.model.exported import ARCH as EXPORTED
-from cnnlens.model.from_file import PICKLED, open_file
+from cnnlens.model.from_file import open_file
 from cnnlens.model.gradients import in_own_mode
 from cnnlens.model.model import Model, fingerprint
 from cnnlens.model.opened_from import opened_from
@@ -34,6 +34,7 @@ from cnnlens.model.refused import check_weights
 from cnnlens.model.spoilt import spoilt
 from cnnlens.model.surgery import repeated
 from cnnlens.model.uncompiled import take_apart
+from cnnlens.model.unpickled import PICKLED
 
 
 @in_own_mode()
@@ -138,7 +139,9 @@ def _as_model(
 
 def _single(opened: Opened) -> tuple[nn.Module, list[str]]:
     """Compute in float32, whatever the weights were kept in; an exported program cannot."""
-    kept = {t.dtype for t in opened.net.state_dict().values() if t.is_floating_point()}
+    state = opened.net.state_dict().values()  # of modules' extra state, too
+    tensors = [t for t in state if isinstance(t, torch.Tensor)]
+    kept = {t.dtype for t in tensors if t.is_floating_point()}
     other = [
         str(d).removeprefix("torch.") for d in kept & {torch.float16, torch.bfloat16, torch.float64}
     ]

@@ -20,8 +20,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, counted
 from cnnlens.model.sharded import in_file, is_sharded
@@ -131,10 +132,20 @@ def _of_spectrum(weight: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """W / uᵀWv, with the vectors that training has left (Miyato et al. 2018).
 
     u is as long as the axis of the outputs is: the first one, or a transposed convolution's second.
+    Where both are as long, the vectors say which: along the other one they find next to nothing.
     """
-    axis = 0 if len(left) == weight.shape[0] and len(right) == weight.numel() // len(left) else 1
-    matrix = weight.movedim(axis, 0).flatten(1)
-    largest = torch.dot(left.double(), matrix.double() @ right.double())
+    found = {}
+    for axis in range(min(2, weight.ndim)):
+        if len(left) == weight.shape[axis] and len(right) * len(left) == weight.numel():
+            matrix = weight.movedim(axis, 0).flatten(1)
+            found[axis] = torch.dot(left.double(), matrix.double() @ right.double())
+    if not found:
+        raise CnnlensError(
+            f"vectors of a spectral normalization, {len(left)} and {len(right)} long, are not of "
+            f"their weight, {tuple(weight.shape)}",
+            "save net.state_dict() anew",
+        )
+    largest = found[max(found, key=lambda axis: found[axis].abs() / (1 + axis))]
     return (weight.double() / largest).to(weight.dtype)
 
 
@@ -170,6 +181,25 @@ def refuse_unfinished(path: Path, content: Any) -> None:
             raise CnnlensError(f"{path} holds adapters that are not merged ({name})", MERGE)
 
 
+def refuse_quantized(path: Path, net: nn.Module) -> None:
+    """Refuse an unpickled network that computes with small integers.
+
+    Raises
+    ------
+    CnnlensError
+        Names the first layer of that kind.
+    """
+    try:
+        kinds = [(name, type(module)) for name, module in net.named_modules()]
+    except AttributeError as error:  # PyTorch unpickles quantized blocks as empty shells
+        raise CnnlensError(f"{path} was not unpickled whole: {error}", HINT) from error
+    for name, kind in kinds:
+        if ".quantized" in kind.__module__ and kind.__module__.startswith("torch."):
+            raise CnnlensError(
+                f"{path} holds a quantized network ({name}), which cnnlens does not open", HINT
+            )
+
+
 _TRANSFORMERS = re.compile(
     r"(^|\.)(embedder\.(embedder\.)?convolution|embeddings\.(patch_embedding|convolution|cls_token)|"
     r"conv_stem\.(first_conv\.)?convolution|attention\.attention\.(query|qkv))"
@@ -193,10 +223,15 @@ def refuse_transformers(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _is_quantized(name: str, value: Any) -> bool:
-    if not isinstance(value, torch.Tensor):
+    """Whether a value is made of whole numbers (or of single bytes), where weights are real."""
+    if isinstance(value, np.ndarray):
+        whole = value.dtype.kind in "iu"
+    elif isinstance(value, Tensor):
+        whole = value.element_size() == 1 or not (value.is_floating_point() or value.is_complex())
+    else:
         return False
-    small = value.element_size() == 1 and value.ndim > 1 and name.endswith("weight")
-    return value.is_quantized or small
+    weight = value.ndim > 1 and name.endswith("weight")
+    return (weight and whole) or (isinstance(value, Tensor) and value.is_quantized)
 
 
 def _entries(content: Any, depth: int = 4) -> Iterator[tuple[str, Any]]:

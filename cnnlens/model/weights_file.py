@@ -20,7 +20,10 @@ from cnnlens.model.sharded import in_file
 # how torch names what weights_only=True does not let through
 _FORBIDDEN = re.compile(r"(?:GLOBAL|class) ['\"`]?([\w.]+)")
 State = dict[str, torch.Tensor]
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "params", "model_ema")
+# the last holds the network in ultralytics' checkpoints, whose `model` is None while it trains
+WRAPPERS = (
+    "state_dict", "model_state_dict", "model", "net", "network", "params", "model_ema", "ema",
+)  # fmt: skip
 
 
 def read_torch(path: Path, allow_pickle: bool = False) -> Any:
@@ -99,15 +102,35 @@ def read_header(path: Path) -> dict[str, Any]:
     return found
 
 
-def find_module(content: Any) -> nn.Module | None:
-    """Find a whole network in an unpickled checkpoint, out of its data-parallel wrapper."""
+def find_module(content: Any, key: str | None = None) -> tuple[nn.Module | None, list[str]]:
+    """Find a whole network in an unpickled checkpoint, out of its data-parallel wrapper, or out of
+    the object that trained it (fastai's `Learner.export`).
+
+    Parameters
+    ----------
+    content : object
+        What the file holds.
+    key : str, optional
+        Where it lies, instead of under one of the usual keys.
+
+    Returns
+    -------
+    (torch.nn.Module or None, list of str)
+        And the keys of others beside it.
+    """
+    others: list[str] = []
     if isinstance(content, Mapping):
-        content = next(
-            (content[k] for k in WRAPPERS if isinstance(content.get(k), nn.Module)), None
-        )
+        whole = [k for k, value in content.items() if isinstance(value, nn.Module)]
+        chosen = next((k for k in (WRAPPERS if key is None else (key,)) if k in whole), None)
+        others = [str(k) for k in whole if k != chosen]
+        content = content.get(chosen)
+    elif key is not None:
+        return None, []
+    elif not isinstance(content, nn.Module):
+        content = getattr(content, "model", None)
     if isinstance(content, nn.DataParallel):
         content = content.module
-    return content if isinstance(content, nn.Module) else None
+    return (content, others) if isinstance(content, nn.Module) else (None, [])
 
 
 def _trusted(path: Path, load: Callable[[], Any]) -> Any:

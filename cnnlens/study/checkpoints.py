@@ -182,7 +182,7 @@ def _described(model: Model) -> dict[str, Any]:
     state = model.net.state_dict()
     return {
         "arch": model.arch,
-        "tensors": {name: tuple(tensor.shape) for name, tensor in state.items()},
+        "tensors": {k: tuple(v.shape) for k, v in state.items() if hasattr(v, "shape")},
         "preprocess": model.preprocess,
     }
 

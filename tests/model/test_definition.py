@@ -155,6 +155,21 @@ def test_weights_that_a_quantized_layer_packs_are_seen() -> None:
     assert mark(packed(0)) == mark(packed(0)) != mark(packed(1))
 
 
+class Absent:
+    """Stands for a package that is loaded when it is first asked, and is not installed (Keras)."""
+
+    def __getattr__(self, name: str) -> object:
+        raise ImportError("This requires the tensorflow module.")
+
+
+def test_a_package_that_is_not_there_is_no_obstacle() -> None:
+    net = nn.Conv2d(3, 4, 3)
+    net.backend = Absent()
+    before = mark(net)
+    net.weight.data += 1
+    assert mark(net) != before
+
+
 def test_two_classes_of_one_name_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a cell has it that derives a class from the one of its name."""
     derived = type("Net", (Net,), {"forward": other_forward, "__module__": Net.__module__})

@@ -59,6 +59,18 @@ def test_a_normalization_among_the_tensors_is_the_preprocessing(
     assert not any("left out" in line for line in model.notes)
 
 
+@pytest.mark.parametrize("name", ["data_preprocessor.", "normalize.", "pixel_"])
+def test_a_normalization_is_no_layer_between_a_body_and_its_head(name: str, tmp_path: Path) -> None:
+    net = filled(torchvision.models.resnet18(num_classes=4)).eval()
+    state = {f"backbone.{k}".replace("backbone.fc.", "head.fc."): v
+             for k, v in net.state_dict().items()}  # fmt: skip
+    own = {f"{name}{k}": v for k, v in Normalize().state_dict().items()}
+    model = opened(tmp_path, state | own)
+    with torch.no_grad():
+        assert torch.equal(model.net(X), net(X))
+    assert "mean and std" in model.preprocess.source
+
+
 def test_a_normalization_of_something_else_is_left_out(net: nn.Module, tmp_path: Path) -> None:
     own = {f"model.{k}": v for k, v in net.state_dict().items()}
     loss = {f"perceptual.norm.{k}": v for k, v in Normalize().state_dict().items()}

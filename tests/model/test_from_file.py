@@ -140,6 +140,19 @@ def test_keras_weights_torchscript_and_folders_are_named(tmp_path: Path) -> None
     assert "is a folder" in refusal(tmp_path).message
 
 
+def test_a_package_is_left_by_the_way_that_its_hint_names(tmp_path: Path) -> None:
+    net = zoo.shapes_net()
+    with torch.package.PackageExporter(tmp_path / "net.pt") as exporter:
+        exporter.extern(["torch.**", "cnnlens.**"])
+        exporter.save_pickle("model", "model.pkl", net)
+    error = refusal(tmp_path / "net.pt")
+    assert "torch.package" in error.message
+    assert "PackageImporter(FILE).load_pickle(PACKAGE, NAME).state_dict()" in error.hint
+    found = torch.package.PackageImporter(tmp_path / "net.pt").load_pickle("model", "model.pkl")
+    torch.save(found.state_dict(), tmp_path / "weights.pt")
+    assert open_file(tmp_path / "weights.pt").arch == "zoo:shapes_net"
+
+
 def test_torchscript_is_left_by_the_way_that_its_hint_names(tmp_path: Path) -> None:
     net = zoo.shapes_net()
     torch.jit.script(net).save(str(tmp_path / "script.pt"))

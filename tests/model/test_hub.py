@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 import cnnlens
@@ -237,6 +238,19 @@ def test_adapters_without_their_network_say_what_to_do(tmp_path: Path) -> None:
     assert "adapters of a network" in error.message and "merge_and_unload" in error.hint
 
 
+def test_a_network_with_adapters_beside_it_opens_where_its_own_weights_are_named(
+    tmp_path: Path,
+) -> None:
+    net = transformers_folder(tmp_path / "f", "ResNet", "ForImageClassification", **LABELS)
+    (tmp_path / "f" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    error = refusal(tmp_path / "f")
+    assert "not merged" in error.message and "--weights model.safetensors" in error.hint
+    named = open_folder(tmp_path / "f", None, "model.safetensors")
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(named.net(x), net(x).logits, atol=1e-5)
+
+
 def fill(folder: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -291,6 +305,26 @@ def test_a_distributed_checkpoint_is_left_by_the_way_that_its_hint_names(
     convert(folder, tmp_path / file)
     opened = open_file(tmp_path / file)
     assert torch.equal(opened.net.state_dict()["conv1.weight"], net.state_dict()["conv1.weight"])
+
+
+def test_parts_of_deepspeed_say_how_they_become_weights(tmp_path: Path) -> None:
+    step = tmp_path / "run" / "global_step5"
+    step.mkdir(parents=True)
+    (tmp_path / "run" / "latest").write_text("global_step5")
+    state = {f"module.{k}": v for k, v in torchvision.models.resnet18().state_dict().items()}
+    torch.save({"module": state, "dp_world_size": 1}, step / "mp_rank_00_model_states.pt")
+    empty = {k: torch.empty(0) for k in state}
+    parts = [
+        "zero_pp_rank_0_mp_rank_00_model_states.pt",
+        "zero_pp_rank_0_mp_rank_00_optim_states.pt",
+    ]
+    for name in parts:
+        torch.save({"module": empty}, step / name)
+    for path in (tmp_path / "run", step, *(step / name for name in parts)):
+        with pytest.raises(CnnlensError, match="is a checkpoint of DeepSpeed") as caught:
+            open_file(path)
+        assert f"deepspeed.utils.zero_to_fp32 {tmp_path / 'run'} weights" in caught.value.hint
+    assert open_file(step / "mp_rank_00_model_states.pt").arch == "torchvision:resnet18"
 
 
 def test_without_transformers_the_extra_is_named(
@@ -463,6 +497,36 @@ def test_other_image_sizes_than_a_vision_transformers_own_run(tmp_path: Path) ->
     transformers_folder(tmp_path / "f", "ViT", "ForImageClassification", **LABELS)
     model = open_model(str(tmp_path / "f"), image_size=(96, 96), device="cpu")
     assert model.net(torch.rand(1, 3, 96, 96)).shape == (1, 3)
+
+
+TOWER = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "intermediate_size": 32}  # fmt: skip
+
+
+def test_a_masked_autoencoder_sees_the_whole_image(tmp_path: Path) -> None:
+    more = {**TOWER, "image_size": 64, "patch_size": 16, "mask_ratio": 0.0}
+    net = transformers_folder(tmp_path / "f", "ViTMAE", "Model", **more)
+    edit(tmp_path / "f" / "config.json", mask_ratio=0.75)
+    model = open_model(str(tmp_path / "f"), device="cpu")
+    x, order = torch.rand(2, 3, 64, 64), torch.arange(16.0).expand(2, -1)
+    with torch.no_grad():
+        truth = net(x, noise=order).last_hidden_state
+        assert torch.allclose(model.net(x).features, truth[:, 0], atol=1e-5)
+    assert find_layers(model).resolve("block2").shape == (16, 4, 4)
+    assert any("nothing is masked" in said for said in model.assumed)
+
+
+@pytest.mark.parametrize("kind", ["CLIP", "Siglip"])
+def test_of_images_and_texts_the_part_of_images_opens(kind: str, tmp_path: Path) -> None:
+    towers = {"vision_config": {**TOWER, "image_size": 64, "patch_size": 16},
+              "text_config": {**TOWER, "vocab_size": 9}}  # fmt: skip
+    net = transformers_folder(tmp_path / "f", kind, "Model", **towers)
+    model = open_model(str(tmp_path / "f"), image_size=(64, 64), device="cpu")
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        truth = net.vision_model(pixel_values=x).pooler_output
+        assert torch.allclose(model.net(x).features, truth, atol=1e-5)
+    assert any(f"of {kind}Model, which takes texts, too" in said for said in model.stripped)
 
 
 def test_networks_of_text_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from cnnlens.errors import CnnlensError
@@ -23,10 +23,10 @@ class Doubled(nn.Module):
         return 2 * x
 
 
-def trained(net: nn.Module) -> nn.Module:
+def trained(net: nn.Module, inputs: int = 3) -> nn.Module:
     """Let a forward pass in training mode settle what is estimated on the way."""
     torch.manual_seed(1)
-    net.train()(torch.rand(2, 3, 8, 8))
+    net.train()(torch.rand(2, inputs, 8, 8))
     return net.eval()
 
 
@@ -47,19 +47,22 @@ WAYS = {
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("inputs", [3, 5])  # of as many inputs as outputs no shape tells the axis
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_the_weight_is_what_the_network_computes_with(way: str, transposed: bool) -> None:
+def test_the_weight_is_what_the_network_computes_with(
+    way: str, transposed: bool, inputs: int
+) -> None:
     torch.manual_seed(0)
-    conv = (nn.ConvTranspose2d if transposed else nn.Conv2d)(3, 5, 3)
+    conv = (nn.ConvTranspose2d if transposed else nn.Conv2d)(inputs, 5, 3)
     net = nn.Sequential(conv, nn.BatchNorm2d(5))
     WAYS[way](net[0])
-    state, lines = whole_weights(trained(net).state_dict())
+    state, lines = whole_weights(trained(net, inputs).state_dict())
     assert lines == [f"{way.partition(',')[0]} of 1 tensor is computed"]
-    plain = nn.Sequential(type(conv)(3, 5, 3), nn.BatchNorm2d(5))
+    plain = nn.Sequential(type(conv)(inputs, 5, 3), nn.BatchNorm2d(5))
     assert state.keys() == plain.state_dict().keys()
     plain.load_state_dict(state)
-    x = torch.rand(2, 3, 8, 8)
+    x = torch.rand(2, inputs, 8, 8)
     assert torch.allclose(plain.eval()(x), net(x), rtol=1e-5, atol=1e-6)
 
 
@@ -135,6 +138,38 @@ def test_packed_weights_are_refused(wrapped: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_pickled_quantized_network_is_refused(tmp_path: Path) -> None:
+    torch.save(dynamic(), tmp_path / "net.pt")
+    with pytest.raises(CnnlensError, match=r"holds a quantized network \(fc\)"):
+        open_model(str(tmp_path / "net.pt"), allow_pickle=True, device="cpu")
+
+
+class WithExtraState(nn.Module):
+    """Keeps a number beside its tensors, as metrics and some layers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).mean((2, 3))
+
+    def get_extra_state(self) -> dict[str, float]:
+        return {"seen": 2.0}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        """Nothing is kept."""
+
+
+def test_what_is_no_tensor_in_a_state_is_no_obstacle(tmp_path: Path) -> None:
+    net = WithExtraState()
+    torch.save(net, tmp_path / "net.pt")
+    model = open_model(str(tmp_path / "net.pt"), allow_pickle=True, device="cpu")
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(model.net(x), net(x))
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_quantized_tensors_are_refused(tmp_path: Path) -> None:
     state: dict[str, Any] = zoo.shapes_net().state_dict()
     state["conv1.weight"] = torch.quantize_per_tensor(state["conv1.weight"], 0.1, 0, torch.qint8)
@@ -142,11 +177,14 @@ def test_quantized_tensors_are_refused(tmp_path: Path) -> None:
     assert "(conv1.weight)" in refusal(tmp_path / "net.pt")
 
 
-def test_whole_numbers_are_not_taken_for_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [torch.int8, torch.int16, torch.int32, torch.int64])
+def test_whole_numbers_are_not_taken_for_weights(kind: torch.dtype, tmp_path: Path) -> None:
     state = {k: v.contiguous() for k, v in zoo.shapes_net().state_dict().items()}
-    state["conv2.weight"] = torch.ones_like(state["conv2.weight"], dtype=torch.int8)
+    state["conv2.weight"] = torch.ones_like(state["conv2.weight"], dtype=kind)
     save_file(state, tmp_path / "net.safetensors")
     assert "(conv2.weight)" in refusal(tmp_path / "net.safetensors")
+    torch.save({k: v.numpy() for k, v in state.items()}, tmp_path / "arrays.pt")
+    assert "(conv2.weight)" in refusal(tmp_path / "arrays.pt")
 
 
 def test_networks_prepared_for_quantization_are_refused(tmp_path: Path) -> None:

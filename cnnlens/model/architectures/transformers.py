@@ -15,6 +15,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cnnlens.errors import CnnlensError, UsageError, counted
@@ -55,6 +56,15 @@ class Logits(nn.Module):
 
 
 _RESIZES = {"interpolate_pos_encoding"}
+UNMASKED = "nothing is masked: it sees all patches of an image, where training hid most of them"
+_MASKED = "vit_mae"  # draws, whenever it runs, which quarter of the patches it sees
+
+
+def _without_mask(patches: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """All patches (N, T, D), none of which is masked (N, T), and their order (N, T)."""
+    count = patches.shape[1]
+    order = torch.arange(count, device=patches.device).expand(len(patches), -1)
+    return patches, torch.zeros_like(order), order
 
 
 def open_transformers(
@@ -89,13 +99,17 @@ def open_transformers(
         )
     with _with_weights(path, state) as folder:
         whole, loaded = _load(folder, path, config)
-    _check_input(path, whole)
     _check_weights(path, whole, loaded)
+    whole, parts = _of_images(path, whole)
     cut = not type(whole).__name__.endswith(CLASSIFIES)
     problem = None if cut else config.get("problem_type")
     headless = cut or problem == REGRESSION
     ends = [_ENDS] if problem == SEVERAL else []
-    net = Logits(whole, "pooler.dense.weight" not in loaded["missing_keys"], bool(ends))
+    if config["model_type"] == _MASKED:
+        embeddings: Any = whole.embeddings
+        embeddings.random_masking = _without_mask
+        ends.append(UNMASKED)
+    net = Logits(whole, "pooler.dense.weight" not in loaded["missing_keys"], problem == SEVERAL)
     settings, said = preprocessing(config, processor)
     classes = None if headless else _class_names(config)
     beside = sorted(loaded["unexpected_keys"])
@@ -107,11 +121,12 @@ def open_transformers(
         source=json.dumps(_computing(config, *ends), sort_keys=True),
         notes=[
             *_notes(path, whole, classes, beside, said),
+            *parts,
             *_without_classes(cut, headless),
             *ends,
         ],
         classes_source="config.json" if classes else "",
-        stripped=_stripped(beside),
+        stripped=[*_stripped(beside), *parts],
         assumed=[*([said] if settings.source == "assumed" else []), *ends],
         headless=headless,
     )
@@ -132,11 +147,25 @@ def _computing(config: Mapping[str, Any], *ends: str) -> dict[str, Any]:
     return kept | ({"ends": ends} if ends else {})
 
 
-def _check_input(path: Path, whole: nn.Module) -> None:
-    if getattr(whole, "main_input_name", "") != "pixel_values":
-        raise CnnlensError(
-            f"{path} holds a {type(whole).__name__}, which takes no images", "name another network"
-        )
+def _of_images(path: Path, whole: nn.Module) -> tuple[nn.Module, list[str]]:
+    """A network, or the part of one that takes images alone (of CLIP and SigLIP); what is said."""
+    if getattr(whole, "main_input_name", "") == "pixel_values":
+        return whole, []
+    kind, part = type(whole).__name__, getattr(whole, "vision_model", None)
+    if part is not None and _takes_images(part):
+        return part, [f"of {kind}, which takes texts, too, the part of images is opened"]
+    what = "images alone" if hasattr(whole, "vision_model") else "images"
+    raise CnnlensError(
+        f"{path} holds a {kind}, which takes no {what}",
+        "name another network, or the code that makes an image network of it: file.py:factory",
+    )
+
+
+def _takes_images(part: nn.Module) -> bool:
+    """Whether pixels are all that a network must be given."""
+    given = signature(part.forward).parameters.values()
+    needed = [p.name for p in given if p.default is p.empty and p.kind != p.VAR_KEYWORD]
+    return [name for name in needed if name != "pixel_values"] == []
 
 
 def _check_weights(path: Path, whole: nn.Module, loaded: Mapping[str, Any]) -> None:
