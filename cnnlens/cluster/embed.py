@@ -226,7 +226,7 @@ def layout_steps(
     seed: int = 0,
     exact: int = FEW,
 ) -> Generator[Step, None, Layout]:
-    """Do what `lay_out` does; each step says what begins."""
+    """Do what `lay_out` does; each step says what begins, the last one nothing."""
     if len(vectors) < FEWEST:
         raise CnnlensError(
             f"{counted(len(vectors), 'image')}: too few for a layout",
@@ -242,6 +242,7 @@ def layout_steps(
     yield _begins(3, "separation")
     separation = {"vectors": separate(vectors, groups, k, seed, near)}
     separation |= {name: separate(places, groups, k, seed) for name, places in found.items()}
+    yield _begins(4, "")
     return Layout(found["2d"], found["3d"], separation, k, near.recall)
 
 
