@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import sys
@@ -185,6 +186,23 @@ def one_line(text: str) -> str:
     )
 
 
+PLAIN = "cnnlens.plain"  # how to write for an output that lacks letters
+# signs of tables and notes, one letter each, so that columns stay columns; what names are likelier
+# to hold is written by its code, which tells one name from another
+_PLAIN = str.maketrans("×−·→", "x-.>")
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Write what an encoding lacks by what comes near it, or by its code."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+codecs.register_error(PLAIN, _plainly)
+
+
 def drop(out: TextIO | None) -> None:
     """Let what is still buffered for an output, and what follows, go nowhere instead of failing."""
     with suppress(OSError, ValueError, AttributeError):
@@ -202,7 +220,7 @@ def write_line(
         try:
             _write_line(stream, text, style, label)
         except UnicodeEncodeError as error:  # of a file that a script logs to
-            text = text.encode(error.encoding, "backslashreplace").decode(error.encoding)
+            text = text.encode(error.encoding, PLAIN).decode(error.encoding)
             _write_line(stream, text, style, label)
     except (OSError, ValueError):  # its disk is full, or its reader gone: results are made anyway
         drop(stream)

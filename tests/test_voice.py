@@ -101,7 +101,7 @@ def test_a_name_stays_on_its_line_wherever_it_stands(monkeypatch, name):
 
 def test_a_log_that_lacks_letters_is_written_on(tmp_path: Path) -> None:
     with (tmp_path / "log.txt").open("w", encoding="ascii") as log:
-        for text in ("first", "12 × 4", "last"):
+        for text in ("first", "12 × 4", "last", "Übung – 3"):
             write_line(log, text)
     lines = (tmp_path / "log.txt").read_text(encoding="ascii").splitlines()
-    assert lines == ["first", r"12 \xd7 4", "last"]
+    assert lines == ["first", "12 x 4", "last", r"\xdcbung \u2013 3"]

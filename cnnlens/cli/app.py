@@ -23,7 +23,7 @@ from cnnlens.distributed import GOES_ON, leave, processes, speaks
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.files import using_error
 from cnnlens.methods import faults, methods
-from cnnlens.voice import drop, write_line
+from cnnlens.voice import PLAIN, drop, write_line
 
 # commands that are no method, and their headings
 _SERVICES = (
@@ -117,7 +117,7 @@ def main() -> None:
     _listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # else None: closed
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors=PLAIN)
     if not debug and not sys.warnoptions:
         warnings.filterwarnings("ignore", module=rf"({'|'.join(_WARNERS)})(\.|$)")
         warnings.filterwarnings("ignore", message=r".*Triggered internally at")  # torch, from C++

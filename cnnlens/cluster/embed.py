@@ -232,8 +232,9 @@ def layout_steps(
     exact: int = FEW,
     once: np.ndarray | None = None,
 ) -> Generator[Step, None, Layout]:
-    """Do what `lay_out` does; each step says what begins. Separation is measured on the rows `once`
-    alone, where they are given: copies are each other's neighbours, whatever their category.
+    """Do what `lay_out` does; each step says what begins, the last one nothing. Separation is
+    measured on the rows `once` alone, where they are given: copies are each other's neighbours,
+    whatever their category.
     """
     if len(vectors) < FEWEST:
         raise CnnlensError(
@@ -257,6 +258,7 @@ def layout_steps(
         name: separate(some, groups, few, seed, near if name == "vectors" else None)
         for name, some in places.items()
     }
+    yield _begins(4, "")
     return Layout(found["2d"], found["3d"], separation, k, near.recall)
 
 

@@ -171,6 +171,7 @@ class _Run:
             yield Step(number, len(images), "predictions")
             with self._spared(number):
                 predictions[number] = self.predict(pixels) if self.predict else None
+        yield Step(len(images), len(images), "predictions")
         wanted = {n: self.named or (p.category if p else None) for n, p in predictions.items()}
         walks = yield from self._walks(images, {n: name for n, name in wanted.items() if name})
         splits = (split for walk in walks.values() for split in walk.path.splits)

@@ -242,6 +242,7 @@ def _noises(
         _, logits = forward(torch.from_numpy(noise_images(kind, shape, settings.seed)))
         assert logits is not None
         found[kind] = logits
+    yield Step(len(NOISES), len(NOISES), "noise", unit="kinds")
     return found
 
 

@@ -141,6 +141,7 @@ def _listed(
         others_in_order = sorted((k for k in same if k != place), key=lambda k: (names[k], k))
         near = [(names[k], tables[k].values) for k in (place, *others_in_order)]
         found.append(_responses(sweep, settings, twice, labels, categories, near))
+    yield Step(total, total, "lists and neighbours", unit="units")
     return found
 
 

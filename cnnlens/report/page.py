@@ -156,6 +156,7 @@ def header(document: Mapping[str, Any], sources: Iterable[Path], workspace: Path
     facts = [
         ("Model", local_path(spec, workspace)),
         ("Architecture", str(model.get("arch") or "")),
+        ("Weights", "random: nobody has trained it" if model.get("random_weights") else ""),
         ("Fingerprint", str(model.get("fingerprint") or "")),
         ("Input", _input(model)),
         ("Classes", _classes(model)),
@@ -182,9 +183,10 @@ def _input(model: Mapping[str, Any]) -> str:
 
 def _classes(model: Mapping[str, Any]) -> str:
     """How many classes it has, and who says what they are called."""
-    classes, source = model.get("classes"), model.get("classes_source")
+    classes, source = model.get("classes"), str(model.get("classes_source") or "")
     count = len(classes) if isinstance(classes, (list, dict)) else classes
-    return f"{count or ''}{f' (names: {source})' if count and source else ''}"
+    names = f"names {source}" if source.startswith("assumed: ") else f"names: {source}"
+    return f"{count or ''}{f' ({names})' if count and source else ''}"
 
 
 def preprocessing(settings: Mapping[str, Any]) -> str:

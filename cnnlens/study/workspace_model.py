@@ -24,6 +24,7 @@ def entry_of(model: Model, options: dict[str, Any]) -> dict[str, Any]:
         "preprocess_source": model.preprocess.source,
         "classes": model.classes,
         "classes_source": model.classes_source,
+        "random_weights": model.has_random_weights,
         "options": {k: v for k, v in options.items() if v and k not in _NOT_KEPT},
     }
     if model.code:

@@ -19,7 +19,7 @@ from cnnlens.cluster.vectors import Groups, group
 from cnnlens.errors import CnnlensError, UsageError
 from cnnlens.model.layer import Layer
 from cnnlens.model.model import Model
-from cnnlens.progress import followed
+from cnnlens.progress import Step, followed
 from tests.cluster.counting import Counting
 from tests.cluster.nets import classifier, last_layer
 
@@ -159,7 +159,9 @@ def test_an_image_that_cannot_be_explained_costs_only_itself_where_that_is_wante
     groups = group([names[i % 3] for i in range(45)])
     given = (world.model, world.layer, world.source, groups, images)
     skipped: dict[int, CnnlensError] = {}
-    found = followed(explain_steps(*given, skip=skipped.__setitem__), None)
+    seen: list[Step] = []
+    found = followed(explain_steps(*given, skip=skipped.__setitem__), seen.append)
+    assert (9, 9) in [(one.done, one.total) for one in seen if one.stage == "predictions"]
     numbers = [number for number, _ in found]
     assert numbers == [n for n, c in enumerate(predicted) if c != lost]
     assert sorted(skipped) == [n for n, c in enumerate(predicted) if c == lost]

@@ -13,6 +13,7 @@ from cnnlens.cluster.regions import NOISES, gale_shapley, name_clusters, noise_i
 from cnnlens.cluster.taken_for import predicted_as, surest
 from cnnlens.cluster.vectors import Maps, group
 from cnnlens.errors import CnnlensError
+from cnnlens.progress import Step
 from cnnlens.settings import OutlierSettings
 from tests.cluster.nets import classifier
 
@@ -63,7 +64,9 @@ def test_behind_a_sigmoid_confidence_is_that_of_the_predicted_class_alone() -> N
 def test_what_a_network_ends_with_is_asked_of_it() -> None:
     model = classifier()
     model.net = nn.Sequential(model.net, nn.Sigmoid())
-    found = outliers(model, {}, settings=OutlierSettings(noise=4))
+    steps: list[Step] = []
+    found = outliers(model, {}, settings=OutlierSettings(noise=4), progress=steps.append)
+    assert steps[-1].done == steps[-1].total
     assert found.link == "sigmoid"
     for one in found.predicted:  # a mean of maxima is no less than the largest mean
         assert one.confidence >= one.logits.max()

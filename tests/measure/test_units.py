@@ -302,6 +302,13 @@ def test_copies_of_images_are_no_chance_level_of_lists_that_leave_them_out() -> 
     assert listed.tolist() == [8, 4]  # all that are listed: each unit's share is chance itself
 
 
+def test_lists_are_followed_to_their_end() -> None:
+    steps: list[Step] = []
+    (found,) = units(Maps(some()), data(130, 2), QUICK, progress=steps.append)
+    ends = {step.stage: (step.done, step.total) for step in steps}
+    assert ends["lists and neighbours"] == (found.units, found.units)
+
+
 def test_large_tables_are_kept_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cnnlens.measure import image_tables
     from cnnlens.measure.units import units_steps

@@ -267,6 +267,32 @@ def test_faulty_factories_get_one_line(code: Path, name: str, message: str) -> N
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (
+            "from torch import nn\nfrom functools import partial\n"
+            "class Net(nn.Sequential): ...\nclass Wide(nn.Module):\n"
+            "    def __init__(self, width): super().__init__()\n"
+            "def make(classes=10): return Net()\ndef _own(): ...\ndef load(path): ...\n"
+            "small, built, WIDTH = partial(Wide, 8), nn.ReLU(), 3\n",
+            "it has Net, make, small, built",
+        ),
+        ("".join(f"def build{n}(): ...\n" for n in range(10)), "it has build0, build1, build2, "),
+        ("".join(f"def build{n}(): ...\n" for n in range(10)), ", build7 and 2 more"),
+        ("from torchvision.models import resnet18, ResNet\n", "it has resnet18"),
+        ("import torch\nWIDTH = 3\ndef load(path): ...\n", "nothing in it can be called"),
+    ],
+)
+def test_a_factory_that_is_not_there_leads_on_to_those_that_are(
+    code: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / "nets.py").write_text(code)
+    with pytest.raises(UsageError, match="has no 'xyzzy'") as caught:
+        open_model(f"{tmp_path / 'nets.py'}:xyzzy", device="cpu")
+    assert hint in caught.value.hint
+
+
 def test_code_that_cannot_be_imported_gets_one_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.py"
     path.write_text("def net(:\n")

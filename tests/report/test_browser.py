@@ -101,6 +101,14 @@ def test_filters_and_search_leave_the_right_units(visit, small):
     assert seen.evaluate("document.activeElement.type") == "search"
 
 
+def test_a_tile_shows_a_unit_as_it_is_at_the_last_checkpoint(visit, small):
+    made = """(method) => alone({ method, title: "", picture: "a", small: "a",
+        apart: [["epoch 0", [0, 0, 2, 1]], ["epoch 1", [9, 0, 2, 1]]] }).getAttribute("viewBox")"""
+    seen = visit(small)
+    assert seen.evaluate(made, "evolve") == "9 0 2 1"
+    assert seen.evaluate(made, "deconv") == "0 0 2 1"
+
+
 def test_every_word_of_a_search_counts(visit, small):
     seen = visit(small)
     seen.get_by_role("button", name="Table").click()

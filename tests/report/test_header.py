@@ -3,8 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
+from cnnlens.model.open import open_model
 from cnnlens.report.page import data_line, header, preprocessing
+from cnnlens.study.workspace_model import entry_of
 
 HERE = Path("/d/study/out")
 
@@ -55,3 +58,17 @@ def test_data_says_what_it_knows():
 def test_commands_may_be_lines_or_words():
     head = header({"commands": ["a b", ["c", "d"], {"command": "e f"}]}, [], HERE)
     assert head["commands"] == ["a b", "c d", "e f"]
+
+
+def test_the_head_says_of_what_weights_and_names_are(tmp_path: Path):
+    def facts(spec: str, state: Path | None = None) -> dict[str, str]:
+        model = open_model(spec if state is None else str(state), device="cpu")
+        return dict(header({"model": entry_of(model, {})}, [], HERE)["facts"])
+
+    drawn = facts("torchvision:squeezenet1_0")
+    assert drawn["Weights"].startswith("random") and "assumed: ImageNet" in drawn["Classes"]
+    assert "names: assumed" not in drawn["Classes"]
+    torch.save(
+        open_model("torchvision:squeezenet1_0", device="cpu").net.state_dict(), tmp_path / "net.pt"
+    )
+    assert "Weights" not in facts("", tmp_path / "net.pt")

@@ -467,7 +467,7 @@ def test_the_head_says_who_names_classes_and_who_says_what_it_takes() -> None:
     model |= {"classes": ["a", "b"], "classes_source": "assumed: ImageNet's"}
     facts = dict(header({"model": model}, [], Path("ws"))["facts"])
     assert facts["Input"].endswith("(assumed)")
-    assert facts["Classes"] == "2 (names: assumed: ImageNet's)"
+    assert facts["Classes"] == "2 (names assumed: ImageNet's)"
     earlier = {key: model[key] for key in ("spec", "preprocess", "classes")}
     facts = dict(header({"model": earlier}, [], Path("ws"))["facts"])
     assert facts["Classes"] == "2" and "(" not in facts["Input"]

@@ -95,3 +95,29 @@ def test_a_title_is_broken_between_the_parts_of_a_name(visit, small, tmp_path):
     assert all(line[-1] in "_-" or after[0] == "." for line, after in pairwise(lines)), lines
     parts = seen.evaluate("['a_b/c.d:e', 'net1_0.5x', ''].map((name) => byParts(name).length)")
     assert parts == [5, 1, 0]
+
+
+# Lines that a name takes where a unit's facts and its table of names say it, and what sticks out.
+SAID = """(name) => {
+    const box = document.createElement("div");
+    box.className = "inside";
+    box.innerHTML = `<p class="sub"><span><b><span class="name">${name}</span></b>` +
+        "<span>in 20 % of its highest peaks, 10 % of all images</span></span></p>" +
+        `<div class="scroll"><table class="kinds"><tr><th class="name">${name}</th>` +
+        "<td>class folders</td><td>correlation 0.94</td><td>0.06</td><td>0.001</td></tr></table>";
+    document.querySelector("main").append(box);
+    const lines = [...box.querySelectorAll(".name")].map((node) => {
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        return range.getClientRects().length;
+    });
+    return [lines, box.querySelector(".sub").scrollWidth - box.querySelector(".sub").clientWidth];
+}"""
+
+
+def test_a_short_name_is_whole_on_a_phone_and_a_long_one_is_broken(visit, small):
+    seen = visit(small)
+    seen.page.set_viewport_size({"width": 390, "height": 900})
+    assert seen.evaluate(SAID, "automobile") == [[1, 1], 0]
+    lines, beyond = seen.evaluate(SAID, "automobile" * 20)
+    assert min(lines) > 2 and beyond <= 0

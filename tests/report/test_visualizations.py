@@ -125,6 +125,14 @@ def test_a_sheet_holds_every_picture():
     assert all(count == 176 * 176 for count in counts)
 
 
+def test_a_sheet_of_one_picture_is_as_wide_as_its_title():
+    title, cell = "features.12 · torchvision:squeezenet1_0", SheetCell(Image.new("L", (4, 4)), "3")
+    alone, many = (np.asarray(sheet([cell] * n, title))[:40] for n in (1, 12))
+    assert np.array_equal(alone, many[:, : alone.shape[1]])
+    assert (many[:, alone.shape[1] :] == 255).all()  # nothing of it is cut
+    assert sheet([cell], title * 9).width < 800
+
+
 def test_what_stands_beside_marks_the_optimized_value():
     known = {
         "weights": np.ones((3, 5, 5)),

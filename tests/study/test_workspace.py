@@ -30,6 +30,7 @@ def model(fingerprint: str = "a", size: int = 8, spec: str = "zoo:net") -> Simpl
         fingerprint=fingerprint,
         code="",
         unsteady=[],
+        has_random_weights=False,
         preprocess=used,
         classes=["x"],
         classes_source="given",

@@ -6,9 +6,10 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from inspect import signature
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -28,6 +29,8 @@ REGISTRIES = {
     "zoo": zoo.architecture,
     "timm": timm.architecture,
 }
+
+_FACTORIES = 8  # of a module that are named where none is near
 
 
 def is_spec(text: str) -> bool:
@@ -131,12 +134,41 @@ def load_factory(spec: str, made: str) -> tuple[Callable[..., Any], Code]:
         code = code_of("" if place.endswith(".py") else place, file, loaded)
     factory = getattr(module, name, None)
     if factory is None:
-        offered = [n for n in vars(module) if callable(getattr(module, n)) and n[0] != "_"]
-        raise UsageError(f"{place} has no '{name}'", did_you_mean(name, offered))
+        offered = _factories_in(module)
+        raise UsageError(
+            f"{place} has no '{name}'", did_you_mean(name, offered) or _listed(offered)
+        )
     if not callable(factory):
         raise UsageError(f"'{name}' in {place} is no callable that returns {made}")
     trust(spec)  # it is there: a name alone would let in what is put there later
     return factory, code
+
+
+def _factories_in(module: ModuleType) -> list[str]:
+    """Name what can be called without arguments: what the module defines, else what it imports."""
+    package = module.__name__.partition(".")[0]
+
+    def is_own(value: Any) -> bool:
+        is_code = isinstance(value, type | FunctionType)
+        return not is_code or value.__module__.partition(".")[0] == package
+
+    found = {n: one for n, one in vars(module).items() if n[0] != "_" and _is_ready(one)}
+    return [name for name, one in found.items() if is_own(one)] or [*found]
+
+
+def _is_ready(value: Any) -> bool:
+    try:
+        return isinstance(value, nn.Module) or signature(value).bind() is not None
+    except (TypeError, ValueError):  # no callable, one that needs arguments, or nobody can tell
+        return False
+
+
+def _listed(offered: Sequence[str]) -> str:
+    """Name the first of some factories."""
+    if not offered:
+        return "nothing in it can be called without arguments: write a function that is"
+    more = f" and {len(offered) - _FACTORIES} more" if len(offered) > _FACTORIES else ""
+    return f"it has {', '.join(offered[:_FACTORIES])}{more}"
 
 
 def _checked(spec: str, factory: Callable[..., Any]) -> Callable[..., nn.Module]:

@@ -11,8 +11,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnnlens.report.sheet import Apart, Column, Drawing, Grid, Picture, Text, save_png, scaled
+from cnnlens.report.sheet import (
+    Apart,
+    Column,
+    Drawing,
+    Grid,
+    Picture,
+    Text,
+    font,
+    save_png,
+    scaled,
+)
 from cnnlens.report.sheet import sheet as on_sheet
+from cnnlens.voice import one_line
 
 CELL = 176  # pixels: side of an image on a sheet
 
@@ -94,7 +105,8 @@ def sheet(cells: Sequence[SheetCell], title: str = "", cell: int = CELL) -> Imag
         for one in cells
     ]
     head = Text(title, 17, 36 if title else 6, bold=True)
-    return on_sheet(Column(head, Grid(shown, columns, (12, 12))), top=14, bottom=12)
+    least = min(math.ceil(font(17, bold=True).getlength(one_line(title))), 4 * cell), 0
+    return on_sheet(Column(head, Grid(shown, columns, (12, 12)), least=least), top=14, bottom=12)
 
 
 def _said(one: SheetCell) -> str:

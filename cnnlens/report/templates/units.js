@@ -76,9 +76,10 @@ function fewImages(unit, most) {
   return made && !isDead(unit) ? [alone(made)] : [];
 }
 
-// A picture that fills a tile; of a sheet its first part, since all of it would be too small to see.
-function alone({ title, picture, small, apart }) {
-  const src = pictures.src(small ?? picture), [part] = small === picture ? apart : [];
+// A picture that fills a tile; of a sheet one part, since all of it would be too small to see: the
+// first, or where parts follow each other over a training the last, which is the unit as it is now.
+function alone({ method, title, picture, small, apart }) {
+  const src = pictures.src(small ?? picture), part = small === picture ? apart.at(method === "evolve" ? -1 : 0) : null;
   if (!part) return h("img", { class: "alone", src, alt: title });
   const [words, box] = part;
   return svg("svg", { class: "alone", viewBox: box.join(" "), preserveAspectRatio: "xMinYMid slice", role: "img", "aria-label": `${title}: ${words}` }, svg("image", { href: src }));
