@@ -21,7 +21,7 @@ from cnnlens.model.architectures import registry
 from cnnlens.model.ending import SIGMOID, ending
 from cnnlens.model.in_training import Returned, returned_in_training
 from cnnlens.model.model import Model
-from cnnlens.model.surgery import Plan, check_run, head_of, operate, start_inserted
+from cnnlens.model.surgery import Plan, check_run, head_of, operate, places_of, start_inserted
 from cnnlens.model.twin import copied
 from cnnlens.settings.finetune import FinetuneSettings
 
@@ -62,10 +62,17 @@ class Prepared:
             **({"block": self.block} if self.block else {}),
             **({"ungrouped": self.ungrouped} if self.ungrouped else {}),
             **({"as they are": as_they_are} if as_they_are else {}),
+            **({"replaced": "under all names"} if self._has_several_names else {}),
             **({} if returned == Returned(link=self.trainer.link) else {"returned": returned}),
         }
         text = repr(sorted(decides.items()))
         return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+    @property
+    def _has_several_names(self) -> bool:
+        """Whether earlier versions replaced a module under one of its names alone."""
+        paths = [plan.head or plan.at for plan in self.plans if plan.changes]
+        return any(len(places_of(self.trainer.net, path)) > 1 for path in paths)
 
 
 def prepare(model: Model, labelled: Labelled, request: Request) -> Prepared:

@@ -67,7 +67,8 @@ def unsure(view: View, found: Fit, called: str | None = None) -> list[str]:
         return [] if called == name else [_TIMMS.format(name=name, twin=near[-1])]
     lacking = [f"no {path}" for path in differ if path not in view.modules]
     listed = [path for path in differ if path in view.modules]
-    return [_OTHERS.format(name=name, differ=", ".join([*listed[:2], *lacking[:2]]))]
+    words = _OTHERS if lacking else _MORE
+    return [words.format(name=name, differ=", ".join([*listed[:2], *lacking[:2]]))]
 
 
 _TIMMS = (
@@ -78,6 +79,10 @@ _OTHERS = (
     "{name}, torchvision's, is assumed; the modules of the file are called otherwise ({differ}), "
     "so that another program wrote it, whose strides and poolings no tensor says: --arch "
     "file.py:factory builds it"
+)
+_MORE = (
+    "{name}, torchvision's, is assumed; the file has all of its modules, and others without "
+    "tensors ({differ}), which are left out: --arch file.py:factory builds them"
 )
 
 

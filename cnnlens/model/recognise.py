@@ -185,7 +185,9 @@ def _candidates(views: Sequence[View]) -> Iterator[tuple[int, list[Fit]]]:
             if found := look(one):
                 yield number, found
     likely = [n for n, view in enumerate(views) if not view.rank[0]][:_SEARCHED]
-    for number in likely or [0]:
+    # a part may begin as known networks do where the whole does not: timm's DLA
+    whole = [n for n, view in enumerate(views) if not view.prefix][:1]
+    for number in dict.fromkeys([*likely, *whole] or [0]):
         yield number, search(shapes[number])
 
 

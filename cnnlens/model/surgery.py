@@ -201,10 +201,14 @@ def _outputs(module: nn.Module) -> int:
 
 
 def _replace_everywhere(net: nn.Module, path: str, new: nn.Module) -> None:
-    old = net.get_submodule(path)
-    places = [(m, name) for m in net.modules() for name, one in m._modules.items() if one is old]
-    for module, name in places:
+    for module, name in places_of(net, path):
         setattr(module, name, new)
+
+
+def places_of(net: nn.Module, path: str) -> list[tuple[nn.Module, str]]:
+    """Modules that have the one at a path as their own, and what they call it."""
+    it = net.get_submodule(path)
+    return [(m, name) for m in net.modules() for name, one in m._modules.items() if one is it]
 
 
 def _normal(module: nn.Conv2d | nn.Linear, generator: torch.Generator) -> None:

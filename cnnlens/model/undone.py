@@ -87,7 +87,19 @@ def names_of(net: nn.Module, path: str) -> list[str]:
 def with_surgery_of(state: State, net: nn.Module, plan: Plan) -> bool:
     """Whether a state dict has what a plan made under every name of its module."""
     paths = [path for path in (plan.at, plan.head) if path]
-    return all(operated_names(net, path, state) == names_of(net, path) for path in paths)
+    return all(
+        operated_names(net, path, state) == names_of(net, path) and _is_one(state, net, path)
+        for path in paths
+    )
+
+
+def _is_one(state: State, net: nn.Module, path: str) -> bool:
+    """Whether all names of a module have the same numbers: a new head may be of the old one's size,
+    and stand under one of the names alone.
+    """
+    inside = _below(state, path)
+    first, *others = ([state[f"{name}.{one}"] for one in inside] for name in names_of(net, path))
+    return all(all(map(torch.equal, first, other)) for other in others)
 
 
 def _below(state: State, path: str) -> dict[str, tuple[int, ...]]:

@@ -184,6 +184,40 @@ def test_where_nothing_learns_that_is_said(tmp_path, method):
         finetune(net, data, "icnn", insert=False, settings=frozen, icnn=beta)
 
 
+TWICE = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, twice):
+        super().__init__()
+        self.body, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), nn.Linear(8, 4)
+        if twice:
+            self.last = self.fc
+
+    def forward(self, x):
+        return self.fc(self.body(x).mean((2, 3)))
+
+def once():
+    return Net(False)
+
+def twice():
+    return Net(True)
+"""
+
+
+@pytest.mark.parametrize("name", ["once", "twice"])
+def test_a_training_that_an_earlier_version_began_with_one_name_of_a_new_head_is_another(
+    tmp_path, monkeypatch, name
+):
+    (tmp_path / "net.py").write_text(TWICE)
+    net = open_model(f"{tmp_path / 'net.py'}:{name}", image_size=(16, 16), device="cpu")
+    data = pictures(net.preprocess)  # three classes, of a network of four
+    now = finetune(net, data, settings=SETTINGS)
+    assert [plan.head for plan in now.prepared.plans] == ["fc"]
+    monkeypatch.setattr("cnnlens.interpretable.prepare.places_of", lambda *_: [])  # as it did
+    assert (finetune(net, data, settings=SETTINGS).mark == now.mark) == (name == "once")
+
+
 CLASSIFIER = """
 from torch import nn
 

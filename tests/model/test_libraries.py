@@ -168,6 +168,17 @@ def test_timms_networks_with_heads_of_their_own(tmp_path, name):
     assert any("2 linear layers, 4 outputs" in note for note in model.notes)
 
 
+@pytest.mark.parametrize("name", ["dla34", "tresnet_m"])
+def test_a_network_opens_of_which_a_part_alone_begins_as_known_ones_do(tmp_path, name):
+    timm = pytest.importorskip("timm")
+    net = filled(timm.create_model(name, num_classes=3))
+    torch.save(net.state_dict(), tmp_path / "m.pt")
+    model = open_model(str(tmp_path / "m.pt"), device="cpu")
+    x = torch.linspace(-1, 1, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    assert model.arch == f"timm:{name}"
+    assert torch.equal(model.net(x), net(x))
+
+
 def test_timms_networks_without_classes_have_features(tmp_path):
     timm = pytest.importorskip("timm")
     net = filled(timm.create_model("test_resnet", num_classes=0))

@@ -88,6 +88,17 @@ def test_modules_that_torchvisions_lacks_or_has_show_another_program(
     assert len(said) == 1 and "(act, no maxpool)" in said[0]
 
 
+@pytest.mark.parametrize("more", [nn.Dropout(), nn.Sigmoid()])
+def test_modules_beside_all_of_torchvisions_show_no_other_program(
+    tmp_path: Path, more: nn.Module
+) -> None:
+    net = network("resnet18", num_classes=4)
+    net.more = more  # of a class of one's own, derived from torchvision's
+    said = unlike(opened(tmp_path, net.state_dict()))
+    assert len(said) == 1 and "others without tensors (more), which are left out" in said[0]
+    assert "program" not in said[0] and "stride" not in said[0]
+
+
 @pytest.mark.parametrize("kind", ["plain", "head", "headless", "backbone", "loss"])
 def test_what_is_torchvisions_is_not_told_so(tmp_path: Path, kind: str) -> None:
     net: nn.Module = network("resnet18", num_classes=4)

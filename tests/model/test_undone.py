@@ -39,6 +39,15 @@ class Split(nn.Module):
 
     def forward(self, x):
         return self.fc(self.second(self.first(x)).mean((2, 3)))
+
+class Headed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fc = block(3, 4), nn.Linear(4, 5)
+        self.classifier = self.fc
+
+    def forward(self, x):
+        return self.fc(self.stem(x).mean((2, 3)))
 """
 PLANS = {
     "Net": [Plan("model.top.1", 4, insert=True, mask=True), Plan(head="model.fc", classes=3)],
@@ -87,3 +96,19 @@ def test_a_file_of_an_earlier_version_that_replaced_one_of_the_names_still_opens
     assert torch.equal(again.eval()(x), net.eval()(x))
     assert "model.stem.mask.beta" in again.state_dict()
     assert "features.0.mask.beta" not in again.state_dict()
+
+
+def test_an_earlier_version_s_head_of_as_many_classes_under_one_of_its_names_is_not_lost(
+    tmp_path, code
+):
+    """The network calls its head by the name that it was replaced under; the other has the old."""
+    arch, plan = f"{code}Headed", Plan(head="fc", classes=5)
+    net = open_model(arch, image_size=(16, 16), device="cpu").net
+    operate(net, plan, alone=True)
+    content = {
+        "format_version": 1, "arch": arch, "state_dict": net.state_dict(),
+        "preprocess": Preprocess((16, 16)).as_dict(), "surgery": [plan.as_dict()],
+    }  # fmt: skip
+    again = open_checkpoint(tmp_path / "old.pt", content, arch).net
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(again.eval()(x), net.eval()(x))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from cnnlens.model.architectures import blank, shapes_of, weightless
 from cnnlens.model.fit import fit
@@ -92,3 +93,24 @@ def test_weights_that_are_about_to_be_replaced_are_not_drawn(within):
     assert torch.equal(torch.get_rng_state(), before)
     nn.Conv2d(3, 4, 3)
     assert not torch.equal(torch.get_rng_state(), before)
+
+
+class Redrawn(TorchFunctionMode):
+    """Memory that holds a number; ends what draws for ever."""
+
+    def __init__(self, held):
+        super().__init__()
+        self.held, self.times = held, 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.times += func is torch.where
+        assert self.times < 20, "numbers are drawn again and again"
+        found = func(*args, **(kwargs or {}))
+        return found.fill_(self.held) if func is torch.empty_like else found
+
+
+@pytest.mark.parametrize("held", [7.0, 0.01, -1e30])
+@pytest.mark.parametrize("within", [1, 0.1])  # drawn about the mean, or between the bounds
+def test_weights_that_are_not_drawn_are_not_drawn_again_whatever_memory_holds(held, within):
+    with Redrawn(held), blank():
+        nn.init.trunc_normal_(torch.full((4, 5), held), std=1, a=-within, b=within)

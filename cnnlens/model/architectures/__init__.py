@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -227,15 +228,22 @@ _INITIALIZERS = {nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
 
 
 class _Blank(TorchFunctionMode):
-    """Leave out the drawing of random weights, for networks about to be given others."""
+    """Leave out the drawing of random weights, for networks about to be given others.
 
-    _DRAWS: ClassVar = {torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_}
+    What is drawn again until it lies within bounds (newer PyTorch's ``trunc_normal_``) would be
+    drawn for ever, where the memory holds anything else: NaN lies outside no bounds.
+    """
+
+    _DRAWS: ClassVar = {torch.Tensor.uniform_, torch.Tensor.normal_}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func in self._DRAWS or func in _INITIALIZERS:
+        if func in self._DRAWS:
+            args[0].detach().fill_(math.nan)
+            return args[0]
+        if func is torch.Tensor.erfinv_ or func in _INITIALIZERS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
