@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import gc
+import io
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
@@ -84,12 +84,12 @@ def test_memory_does_not_grow_with_what_the_labels_take(tmp_path: Path) -> None:
         before = tracemalloc.get_traced_memory()[0]
         book = kept(300, 32, tmp_path, bad=999)
         shuffles = permutations(book, 10, seed=0)
-        gc.collect()  # cycles that Python 3.14 would have left for later
         held = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
     parts = (book._kept.get(p, c) for p in range(300) for c in book.carried(p))
     assert sum(map(len, parts)) > 300 * 400  # else there was nothing to keep out of memory
     assert len(shuffles) == 10
-    assert held < 300 * 200 + 40_000
+    buffer = io.DEFAULT_BUFFER_SIZE  # of its file: 128 KB from Python 3.14 on
+    assert held - buffer < 300 * 200 + 40_000
     assert not any(tmp_path.iterdir())  # its file has no name
