@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 
 import torch
@@ -46,14 +47,14 @@ def main() -> None:
         (maps,) = read(net, model.preprocess.normalize(pixels), [layer.place])
         asker, to = Asker(model, layer, given.images), maps.mean(0)
         changes = [Removed((unit,), to) for unit in range(min(given.units, layer.units))]
-        bare, each = compare(lambda m=maps, n=name: tail(net, n, m), asker.ask(pixels, changes))
+        bare, each = compare(partial(tail, net, name, maps), asker.ask(pixels, changes))
         kept = "" if each <= LIMIT * bare else "   NOT KEPT"
         print(f"{name:8} {1e3 * bare:6.2f} ms  {1e3 * each:6.2f} ms   {each / bare:5.2f}{kept}")
     print(f"limit {LIMIT}; the pass up to the layer, once for all units, is left out on both sides")
 
 
 @torch.no_grad()
-def tail(net: torch.nn.Module, layer: str, maps: Tensor) -> Tensor:
+def tail(net: torchvision.models.ResNet, layer: str, maps: Tensor) -> Tensor:
     """Run what lies behind a layer, as the network itself does."""
     for name in LAYERS[LAYERS.index(layer) + 1 :]:
         maps = getattr(net, name)(maps)

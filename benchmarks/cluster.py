@@ -12,6 +12,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def main() -> None:
     times = []
     for images in IMAGES:
         maps = drawn(images, arguments.units)
-        times.append(fastest(lambda maps=maps: filter_tree(maps), arguments.repeats))
+        times.append(fastest(partial(filter_tree, maps), arguments.repeats))
         print(f"{images:6} images  {times[-1]:8.2f} s processor time")
     exponent = np.polyfit(np.log(IMAGES), np.log(times), 1)[0]
     print(f"exponent {exponent:.2f}   (limit {LIMIT})")

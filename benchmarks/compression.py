@@ -14,13 +14,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import hdf5plugin
 import numpy as np
 
 GZIP = {"compression": "gzip", "shuffle": True}
-FILTERS = {
+FILTERS: dict[str, Any] = {
     "none": {},
     "LZF": {"compression": "lzf"},
     "LZF, shuffle": {"compression": "lzf", "shuffle": True},

@@ -31,7 +31,7 @@ def main() -> None:
 def needed(package: str) -> list[str]:
     """What a package requires without extras."""
     lines = [line for line in requires(package) or [] if "extra ==" not in line]
-    return [re.match(r"[\w.-]+", line)[0].lower() for line in lines]
+    return [name.lower() for line in lines for name in re.findall(r"^[\w.-]+", line)]
 
 
 def size(found: Distribution) -> float:

@@ -32,6 +32,7 @@ import torch
 from cnnlens.activations.extract import even_batch, extract
 from cnnlens.activations.sources import ModelSource
 from cnnlens.data.batches import batches
+from cnnlens.data.broden import Broden
 from cnnlens.data.dataset import ImageSet
 from cnnlens.data.open import open_data
 from cnnlens.measure.dissect import dissect_steps
@@ -112,7 +113,7 @@ class Bench:
         for _ in extract(self.model, images, [self.layer], scratch, run=self.run):
             pass
 
-    def dissect(self, images: ImageSet) -> None:
+    def dissect(self, images: Broden) -> None:
         """Dissect without a store."""
         source = ModelSource(self.model, images, [self.layer], self.run)
         settings = DissectSettings(chance=0)
@@ -171,6 +172,7 @@ def report_loops(bench: Bench, given: argparse.Namespace, stores: Path) -> None:
     if given.data is None:
         return
     labelled = open_data(given.data)
+    assert isinstance(labelled, Broden), "--data takes a folder in Broden's layout"
     bare = bench.timed(lambda: bench.bare(labelled))
     show(f"bare loop, {len(labelled.paths)} labelled photos", bare, "")
     ours = bench.timed(lambda: bench.dissect(labelled))

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 LIMITS = {
@@ -133,8 +134,9 @@ class Case:
         results.mkdir(exist_ok=True)
         write_tables(results, result, self.images.paths)
         if page:
-            top, limit, p = result.top, result.thresholds, self.model.preprocess
-            for _ in write_strips(results / "pictures", self.images, top, limit, p):
+            assert result.top is not None
+            limit, p = result.thresholds, self.model.preprocess
+            for _ in write_strips(results / "pictures", self.images, result.top, limit, p):
                 pass
 
 
@@ -159,9 +161,9 @@ def compare(
     for number in range(repeats):
         cold, complete = scratch / f"cold{number}", scratch / f"all{number}"
         timed("bare", case.bare)
-        timed("cold", lambda folder=cold: case.dissect(folder))
-        timed("warm", lambda folder=cold: case.dissect(folder))
-        timed("all", lambda folder=complete: case.dissect(folder, chance=10, page=True))
+        timed("cold", partial(case.dissect, cold))
+        timed("warm", partial(case.dissect, cold))
+        timed("all", partial(case.dissect, complete, chance=10, page=True))
         shutil.rmtree(cold)
         shutil.rmtree(complete)
     shutil.rmtree(scratch / "warm-up")

@@ -24,6 +24,7 @@ from torch import Tensor
 from visualize import chroma, clipped, high_share, pictures_of, shifted
 
 from cnnlens.data.open import open_data
+from cnnlens.model.classes import count_scores
 from cnnlens.model.layers import find_layers
 from cnnlens.model.model import Model
 from cnnlens.model.open import open_model
@@ -33,7 +34,7 @@ from cnnlens.settings import VisualizeSettings
 from cnnlens.study.generators import Learned, read_learned
 from cnnlens.synthesize.generator import codes_of
 from cnnlens.synthesize.maco import spectrum_of
-from cnnlens.synthesize.objective import logit, scores
+from cnnlens.synthesize.objective import logit
 from cnnlens.synthesize.transform import resized
 
 COLUMNS = (
@@ -68,7 +69,7 @@ def parse() -> argparse.Namespace:
 
 def drawn(model: Model, prior: Any, settings: VisualizeSettings) -> tuple[Tensor, str]:
     """Draw every class; give the pictures, and how near they come to photos of a generator's."""
-    goals = [logit(n, str(n), settings.rivalry) for n in range(scores(model))]
+    goals = [logit(n, str(n), settings.rivalry) for n in range(count_scores(model))]
     if not isinstance(prior, Learned):
         return pictures_of(model, goals, settings, prior=prior), "–"
     layer = find_layers(model).resolve(prior.layer, vectors=True)
@@ -92,7 +93,7 @@ def main() -> None:
         ("maco", {"method": "maco"}, spectrum),
         *((str(f), {"method": "generator"}, read_learned(f)) for f in arguments.generator),
     ]  # fmt: skip
-    classes = torch.arange(scores(model))
+    classes = torch.arange(count_scores(model))
     print(f"photos: high {fine:.3f} (95th percentile), chroma {median(chroma(pixels))}")
     print("  ".join(["", *COLUMNS]))
     cells = []

@@ -71,8 +71,8 @@ def compare(asked: argparse.Namespace, scratch: Path) -> None:
                 times[name].append(spent)
     concepts = len(images.concept_space().concepts)
     print(f"{concepts} concepts, {layer.units} units, {len(images.paths)} images, 30 epochs")
-    for name, spent in times.items():
-        wall, processor = (statistics.median(column) for column in zip(*spent, strict=True))
+    for name, all_spent in times.items():
+        wall, processor = (statistics.median(column) for column in zip(*all_spent, strict=True))
         print(f"  {name:8} wall {wall:6.2f} s, cpu {processor:6.2f} s")
     for name, limit in (("alone", f" (limit {LIMIT})"), ("all", "")):
         wall, processor = (

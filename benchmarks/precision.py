@@ -41,6 +41,7 @@ def main() -> None:
             model, data = drawn(Path(scratch))
         found = runs(model, data, asked, Path(scratch))
         _, first = next(found)
+        assert first.scores is not None
         print(
             f"{len(first.iou)} units, {first.scores.shape[1]} concepts, {first.summary['images']}"
             f" images, mean IoU {first.iou.mean():.4f}, {first.is_detector.sum()} detectors"
@@ -79,6 +80,7 @@ def runs(
 
 def compared(first: DissectResult, other: DissectResult) -> Iterator[str]:
     """Say how a dissection differs from the first."""
+    assert first.scores is not None and other.scores is not None
     change = np.abs(other.iou - first.iou)
     scores = np.corrcoef(first.scores.ravel(), other.scores.ravel())[0, 1]
     labels = sum(a != b for a, b in zip(first.labels, other.labels, strict=True))

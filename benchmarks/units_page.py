@@ -58,6 +58,7 @@ def made_up(layer: int) -> Responses:
         histogram=(1e6 * np.exp(-np.arange(64) / rng.uniform(2, 9, (UNITS, 1)))).astype(np.int64),
         edges=edges,
         categories=CLASSES,
+        category_counts=np.full(len(CLASSES), IMAGES // len(CLASSES)),
         category=rng.integers(0, len(CLASSES), UNITS),
         category_images=rng.multinomial(100, np.full(len(CLASSES), 1 / len(CLASSES)), UNITS),
         category_share=rng.random(UNITS),

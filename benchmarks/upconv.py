@@ -38,6 +38,7 @@ def main() -> None:
     images = open_data(arguments.data, "train")
     held_out = held_out_beside(images)
     some = range(0, len(images.paths), max(1, len(images.paths) // arguments.images))
+    assert held_out is not None, "no images are held out: name a folder with a val or test split"
     sets = [(images, list(some)[: arguments.images]), (held_out, None)]
     begun = time.perf_counter()
     found = followed(decoded_steps(sets, model.preprocess), None)

@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnnlens.data.open import open_data
+from cnnlens.model.classes import count_scores
 from cnnlens.model.hooks import read
 from cnnlens.model.layer import Layer
 from cnnlens.model.layers import find_layers
@@ -43,7 +45,7 @@ from cnnlens.report.sheet import save_png
 from cnnlens.settings import RunSettings, VisualizeSettings
 from cnnlens.synthesize.goals import TARGETS
 from cnnlens.synthesize.maco import spectrum_of
-from cnnlens.synthesize.objective import Objective, logit, scores
+from cnnlens.synthesize.objective import Objective, logit
 from cnnlens.synthesize.optimize import generators, optimize
 from cnnlens.synthesize.transform import resized
 from cnnlens.synthesize.usual import bounds, completed, image_of, recipe
@@ -216,7 +218,7 @@ def report_lucent(arguments: argparse.Namespace) -> None:
             objectives = [TARGETS[settings.target](layer, unit) for unit in units]
             place = name.replace(".", "_")
         else:
-            units = np.linspace(5, scores(model) - 6, 6).astype(int).tolist()
+            units = np.linspace(5, count_scores(model) - 6, 6).astype(int).tolist()
             objectives, place = [logit(unit, str(unit), RIVALS) for unit in units], "classifier_3"
         ours = pictures_of(model, objectives, settings)
         side = model.preprocess.size[0]
@@ -243,7 +245,7 @@ def report_logits(arguments: argparse.Namespace) -> None:
         rows = range(min(128, len(data.paths)))
         pixels = np.stack([data.pixels(row, model.preprocess) for row in rows])
         spectrum = spectrum_of(pixels, (model.preprocess.channels, *model.preprocess.size))
-    count = scores(model)
+    count = count_scores(model)
     classes = np.linspace(0, count - 1, arguments.classes).astype(int).tolist()
     goals = [logit(number, str(number), RIVALS) for number in classes]
     images = pictures_of(model, goals, settings, prior=spectrum)
@@ -283,7 +285,8 @@ def report_speed(arguments: argparse.Namespace) -> None:
         (gradient,) = torch.autograd.grad(net(x)[:, 0].mean(), x)
         gradient.sum().item()  # waits for the device
 
-    image = replace(image_of(model, settings), bounds=bounds(model, objectives, None))
+    image: Any = image_of(model, settings)
+    image = replace(image, bounds=bounds(model, objectives, None))
     randomness = generators(0, objectives)
     start = image.noise(randomness, settings.noise)
     steps = optimize(

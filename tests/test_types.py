@@ -14,7 +14,7 @@ import cnnlens
 
 @pytest.mark.timeout(600)
 def test_types_hold() -> None:
-    words = [sys.executable, "-m", "mypy", "cnnlens", "tests/typed.py"]
+    words = [sys.executable, "-m", "mypy", "cnnlens", "tests/typed.py", "benchmarks"]
     done = subprocess.run(
         words, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
     )

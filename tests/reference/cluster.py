@@ -25,7 +25,7 @@ def category_merges(representatives):
         frozenset((a, b)): distance(representatives[min(a)], representatives[min(b)])
         for a, b in itertools.combinations(nodes, 2)
     }
-    merges = []
+    merges: list[tuple] = []
     while len(nodes) > 1:
         u, v = min(itertools.combinations(nodes, 2), key=lambda pair: edge[frozenset(pair)])
         s = u | v
@@ -44,7 +44,7 @@ def filter_merges(maps, rule="argmin"):
     vector = dict(enumerate(maps))
     reach = {i: frozenset(range(units)) for i in range(count)}
     children = list(range(count))
-    merges = []
+    merges: list[tuple] = []
     while len(children) > 1 and any(len(reach[p]) > 1 for p in children):
         u, v = min(
             itertools.combinations(children, 2),
