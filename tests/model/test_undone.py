@@ -83,17 +83,23 @@ def test_a_module_of_several_names_is_replaced_under_all_and_opens_again(tmp_pat
     assert torch.equal(again(x), found)
 
 
-def test_a_file_of_an_earlier_version_that_replaced_one_of_the_names_still_opens(tmp_path, code):
-    arch, plan = f"{code}Net", Plan("model.stem", 4, mask=True)
+def opened_as_before(folder: Path, arch: str, plan: Plan) -> nn.Module:
+    """Open what an earlier version wrote, a module replaced under one name alone: it answers so."""
     net = open_model(arch, image_size=(16, 16), device="cpu").net
     operate(net, plan, alone=True)
     content = {
         "format_version": 1, "arch": arch, "state_dict": net.state_dict(),
         "preprocess": Preprocess((16, 16)).as_dict(), "surgery": [plan.as_dict()],
     }  # fmt: skip
-    again = open_checkpoint(tmp_path / "old.pt", content, arch).net
+    again = open_checkpoint(folder / "old.pt", content, arch).net
     x = torch.rand(2, 3, 16, 16)
     assert torch.equal(again.eval()(x), net.eval()(x))
+    return again
+
+
+def test_a_file_of_an_earlier_version_that_replaced_one_of_the_names_still_opens(tmp_path, code):
+    arch, plan = f"{code}Net", Plan("model.stem", 4, mask=True)
+    again = opened_as_before(tmp_path, arch, plan)
     assert "model.stem.mask.beta" in again.state_dict()
     assert "features.0.mask.beta" not in again.state_dict()
 
@@ -103,12 +109,4 @@ def test_an_earlier_version_s_head_of_as_many_classes_under_one_of_its_names_is_
 ):
     """The network calls its head by the name that it was replaced under; the other has the old."""
     arch, plan = f"{code}Headed", Plan(head="fc", classes=5)
-    net = open_model(arch, image_size=(16, 16), device="cpu").net
-    operate(net, plan, alone=True)
-    content = {
-        "format_version": 1, "arch": arch, "state_dict": net.state_dict(),
-        "preprocess": Preprocess((16, 16)).as_dict(), "surgery": [plan.as_dict()],
-    }  # fmt: skip
-    again = open_checkpoint(tmp_path / "old.pt", content, arch).net
-    x = torch.rand(2, 3, 16, 16)
-    assert torch.equal(again.eval()(x), net.eval()(x))
+    opened_as_before(tmp_path, arch, plan)
